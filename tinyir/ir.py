@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ def sanitise(name: str) -> str:
     return cleaned or "v"
 
 
-class Use(NamedTuple):
+@dataclass(frozen=True)
+class Use:
     """Operand number `index` of `op` reads (or writes, at mem level) the value."""
 
     op: Op
@@ -78,17 +79,17 @@ class Value:
         """The ops that use it, each once, in the order in which they began to."""
         return list(dict.fromkeys(use.op for use in self.uses))
 
-    def defining(self, kind: type[OpT]) -> OpT | None:  # type: ignore[valid-type]
+    def defining(self, kind: type[OpT]) -> OpT | None:
         """The op that defines it if that is a `kind`, else None."""
         op = self.op
-        return op if isinstance(op, kind) else None
+        return cast("OpT", op) if isinstance(op, kind) else None
 
-    def only_user(self, kind: type[OpT]) -> OpT | None:  # type: ignore[valid-type]
+    def only_user(self, kind: type[OpT]) -> OpT | None:
         """Its single user if there is just one use and that is by a `kind`, else None."""
         if len(self.uses) != 1:
             return None
         op = self.uses[0].op
-        return op if isinstance(op, kind) else None
+        return cast("OpT", op) if isinstance(op, kind) else None
 
     def __repr__(self) -> str:
         return f"%{self.name}: {self.type_}"

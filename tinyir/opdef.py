@@ -272,7 +272,7 @@ class Op:
             value.uses.append(Use(self, position))
 
     def clone(self, mapping: dict[Value, Value]) -> Op:
-        """A copy that reads `mapping[v]` where this reads v (v itself where the mapping has none). Regions are not copied."""
+        """A copy that reads `mapping[v]` where this reads v, v where the mapping has none. Regions are not copied."""
         groups = [[v if v is None else mapping.get(v, v) for v in group] for group in self._groups]
         return type(self).build(groups, self.attrs, [r.type_ for r in self.results], (), self.loc)
 
@@ -313,7 +313,7 @@ class Op:
     def error(self, message: str, *, help: str | None = None) -> CompileError:
         """An error that names the op, its location and the types of what it reads."""
         names = [f.name for f, g in zip(self.schema.operands, self._groups, strict=True) for _ in g]
-        notes = [f"{name} is {value.type_}" for name, value in zip(names, self.operands, strict=True) if value is not None]
+        notes = [f"{n} is {v.type_}" for n, v in zip(names, self.operands, strict=True) if v is not None]
         return CompileError((Diagnostic("error", f"{self.opname}: {message}", self.loc, tuple(notes), help),))
 
 

@@ -31,7 +31,8 @@ T = TypeVar("T")
 
 def option(default: T, help: str) -> T:
     """A field of a pass that the user can set: `plan-arena{align=32}`."""
-    return typing.cast(T, field(default=default, metadata={"help": help}))
+    made: T = field(default=default, metadata={"help": help})
+    return made
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(option, field))
@@ -106,7 +107,8 @@ class Context:
         """The analysis of the module as it stands, from the cache if nothing has changed since."""
         cached = self._analyses.get(kind)
         if cached is not None and cached[:2] == (id(module), module.version):
-            return typing.cast(T, cached[2])
+            found: T = cached[2]
+            return found
         result = kind.compute(module, self)
         self._analyses[kind] = (id(module), module.version, result)
         return result

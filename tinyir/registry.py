@@ -1,7 +1,7 @@
 """What exists, by name: ops, passes, frontends, backends, lowering rules.
 
-Modules add to these tables when they are imported. Ours are found through the entry point group `tinyc.plugins`, exactly
-as a third party's are; `load_file` takes a single Python file for an afternoon's experiment.
+Modules add to these tables when they are imported. Ours are found through the entry point group `tinyc.plugins`, as a
+third party's are; `load_file` takes a single Python file for an afternoon's experiment.
 """
 
 from __future__ import annotations

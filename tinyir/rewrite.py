@@ -123,8 +123,8 @@ class Rewriter:
     def replace_uses(self, old: Value, new: Value) -> None:
         """Let every op that uses `old` use `new` instead."""
         users = old.users
-        for op, index in list(old.uses):
-            op.replace_operand(index, new)
+        for use in list(old.uses):
+            use.op.replace_operand(use.index, new)
         if new.op is not None:
             users = [*users, new.op]
         self._mark(users)
@@ -187,8 +187,8 @@ def run_rewrites(module: Module, ctx: Context, by: str, table: dict[type[Op], li
                 rewrite(op, rewriter)
             budget -= 1
             if budget < 0:
-                raise CompileError((Diagnostic("internal", f"{by} does not come to an end: two rewrites undo each other",
-                                               op.loc),))
+                message = f"{by} does not come to an end: two rewrites undo each other"
+                raise CompileError((Diagnostic("internal", message, op.loc),))
         work = [op for op in dict.fromkeys(rewriter.touched) if op.block is not None]
         work += [user for op in work for r in op.results for user in r.users]
         work = list(dict.fromkeys(work))
