@@ -73,7 +73,7 @@ def _escape(text: str) -> str:
 
 
 def fuse(by: str, locations: Iterable[Location]) -> Location:
-    """One location for an op that `by` made out of ops at `locations`; nested fusions of the same pass are flattened."""
+    """One location for an op that `by` made out of ops at `locations`; nested fusions by the same pass are flat."""
     parts: list[Location] = []
     for loc in locations:
         inner = loc.parts if isinstance(loc, FusedLoc) and loc.by == by else (loc,)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,16 @@ from .types import BufferType, Shape, TensorType, Type, dtype_of
 if TYPE_CHECKING:
     from .opdef import Op
 
-__all__ = ["LEVELS", "Arena", "Argument", "Array", "Block", "Const", "DataPayload", "Func", "Level", "Module", "Payload",
-           "RandomPayload", "Result", "SplatPayload", "Use", "Value", "sanitise"]
+__all__ = [
+    "LEVELS", "Arena", "Argument", "Array", "Block", "Const", "DataPayload", "Func", "Level", "Module", "Payload",
+    "RandomPayload", "Result", "SplatPayload", "Use", "Value", "sanitise",
+]
 
 Array = NDArray[Any]
 Level = Literal["graph", "quant", "sched", "mem"]
 LEVELS: tuple[Level, ...] = ("graph", "quant", "sched", "mem")
 OpT = TypeVar("OpT", bound="Op")
+_Kind: TypeAlias = "type[OpT]"  # inside Value the name `type` is the property
 
 
 def sanitise(name: str) -> str:
@@ -79,12 +82,12 @@ class Value:
         """The ops that use it, each once, in the order in which they began to."""
         return list(dict.fromkeys(use.op for use in self.uses))
 
-    def defining(self, kind: type[OpT]) -> OpT | None:
+    def defining(self, kind: _Kind[OpT]) -> OpT | None:
         """The op that defines it if that is a `kind`, else None."""
         op = self.op
         return cast("OpT", op) if isinstance(op, kind) else None
 
-    def only_user(self, kind: type[OpT]) -> OpT | None:
+    def only_user(self, kind: _Kind[OpT]) -> OpT | None:
         """Its single user if there is just one use and that is by a `kind`, else None."""
         if len(self.uses) != 1:
             return None
@@ -210,7 +213,7 @@ class Block:
 
 @dataclass
 class Func:
-    """A function. At mem level the last `outputs` arguments are buffers that it writes; above, nn.return gives results."""
+    """A function. At mem level its last `outputs` arguments are buffers that it writes; above, nn.return gives results."""
 
     name: str
     block: Block

@@ -14,8 +14,8 @@ operand that the op writes (mem level, printed behind `->`); `TensorType` or `Bu
 for ops that cannot infer it (printed behind the colon, as every result type is); everything else is an attribute: int,
 float, bool, str, Literal words, tuples of them, or None.
 
-The class also holds everything else that is true of the op: verifier, multiply-accumulates, receptive field, what may be
-computed in place. What is true of a target (kernels) attaches in a backend.
+The class also holds everything else that is true of the op: verifier, multiply-accumulates, receptive field, what may
+be computed in place. What is true of a target (kernels) attaches in a backend.
 """
 
 from __future__ import annotations
