@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,14 +85,14 @@ class Value:
     def defining(self, kind: _Kind[OpT]) -> OpT | None:
         """The op that defines it if that is a `kind`, else None."""
         op = self.op
-        return cast("OpT", op) if isinstance(op, kind) else None
+        return op if isinstance(op, kind) else None
 
     def only_user(self, kind: _Kind[OpT]) -> OpT | None:
         """Its single user if there is just one use and that is by a `kind`, else None."""
         if len(self.uses) != 1:
             return None
         op = self.uses[0].op
-        return cast("OpT", op) if isinstance(op, kind) else None
+        return op if isinstance(op, kind) else None
 
     def __repr__(self) -> str:
         return f"%{self.name}: {self.type_}"
@@ -213,7 +213,7 @@ class Block:
 
 @dataclass
 class Func:
-    """A function. At mem level its last `outputs` arguments are buffers that it writes; above, nn.return gives results."""
+    """A function. At mem level it writes its last `outputs` arguments; above, nn.return gives results."""
 
     name: str
     block: Block
