@@ -108,6 +108,8 @@ def _build_schema(cls: type[Op]) -> Schema:
     for name, annotation in hints.items():
         if typing.get_origin(annotation) is ClassVar or name in _INSTANCE_FIELDS:
             continue
+        if name in Op.__dict__:
+            raise TypeError(f"{cls.__name__}: a field cannot be called {name!r}, every op has that")
         order.append(name)
         operand = _operand_field(name, annotation)
         if operand is not None:
@@ -240,7 +242,7 @@ class Op:
                 for v in g if v is not None]
 
     @property
-    def groups(self) -> list[list[Value | None]]:
+    def operand_groups(self) -> list[list[Value | None]]:
         """The operands, one list per operand field."""
         return [list(group) for group in self._groups]
 
