@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = ["UNKNOWN", "CompileError", "Diagnostic", "FileLoc", "FusedLoc", "Location", "NamedLoc", "Severity",
-           "did_you_mean", "error", "fuse", "origins"]
+           "Unsupported", "did_you_mean", "error", "fuse", "origins"]
 
 Severity = Literal["error", "internal", "warning", "remark"]
 
@@ -141,6 +141,16 @@ class CompileError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(d.render() for d in self.diagnostics)
+
+
+@dataclass
+class Unsupported(CompileError):
+    """The model is well formed, but asks for something that this compiler does not do.
+
+    `inputs` names the inputs of the model that are read where a constant is needed: with those bound it would go on.
+    """
+
+    inputs: tuple[str, ...] = ()
 
 
 def error(message: str, *, loc: Location = UNKNOWN, notes: Iterable[str] = (), help: str | None = None) -> CompileError:
