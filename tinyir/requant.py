@@ -1,0 +1,152 @@
+"""Integer requantisation that is proved equal to onnxruntime's single-precision one.
+
+The reference maps an accumulator to sat(rint(f32(f32(acc) * m)) + zp). It never decreases, and an 8-bit result takes at
+most 256 values, so it is described completely by its at most 255 thresholds: the least accumulator that reaches each
+value. An integer form
+
+    y = clamp((acc * multiplier + rounding) >> shift)                    one 64-bit multiply, zero point included
+
+never decreases either. So the two are equal for every accumulator of an interval exactly when they are equal at both its
+ends and change at the same thresholds in between: a few comparisons prove what no number of samples could. For a given
+multiplier each threshold bounds `rounding` from below and from above; `solve` looks for a multiplier near m * 2^shift
+for which these bounds leave room. Where there is none (some channels in a hundred) the product is emulated in integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .arith import requantize
+from .ir import Array
+from .types import DType
+
+__all__ = ["Requant", "apply", "prove", "solve", "thresholds"]
+
+_SEARCH = 64
+"""Multipliers tried on each side of the nearest one."""
+_MAX_SHIFT = 54
+"""255 << 54 still fits in an int64."""
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """A requantisation for each channel; all arrays are [C].
+
+    Where `proved` is False the integer form could not be shown equal and the f32 product must be emulated.
+    """
+
+    multiplier: Array  # i64, below 2^31
+    rounding: Array  # i64
+    shift: Array  # i64, 0 to 54
+    proved: Array  # bool
+    scale: Array  # f32: the multiplier of the reference
+    zero_point: int
+    dtype: DType
+
+
+def thresholds(scale: Array, zero_point: int, dtype: DType) -> Array:
+    """The least int32 accumulator whose result is at least v, for each v above the least value of `dtype`. [C, 255]
+
+    `scale` [C] is f32 and positive. 2^31 stands for "none".
+    """
+    low, high = dtype.range
+    wanted = np.arange(low + 1, high + 1)
+    factor = np.asarray(scale, np.float32).reshape(-1, 1)
+    exact = (wanted - zero_point - 0.5) / factor.astype(np.float64)
+    slack = np.abs(exact) * 2.0**-21 + 4
+    below = np.clip(np.floor(exact - slack), -(2.0**31), 2.0**31 - 1).astype(np.int64) - 1
+    reached = np.clip(np.ceil(exact + slack), -(2.0**31), 2.0**31).astype(np.int64)
+    # Invariant: the result at `below` is less than wanted (or below is under int32), that at `reached` is not.
+    while np.any(reached - below > 1):
+        middle = (below + reached) >> 1
+        result = requantize(np.clip(middle, -(2**31), 2**31 - 1), factor, zero_point, dtype)
+        enough = result.astype(np.int64) >= wanted
+        done = reached - below <= 1
+        reached = np.where(enough & ~done, middle, reached)
+        below = np.where(~enough & ~done, middle, below)
+    return reached
+
+
+def apply(form: Requant, accumulator: Array) -> Array:
+    """Results of the integer form for accumulators [..., C], whether proved or not."""
+    wide = accumulator.astype(np.int64) * form.multiplier + form.rounding
+    low, high = form.dtype.range
+    return np.clip(wide >> form.shift, low, high).astype(form.dtype.numpy)
+
+
+def prove(form: Requant, low: Array, high: Array) -> Array:
+    """Whether each channel's integer form equals the reference for every accumulator in [low, high]. [C], bool
+
+    Both sides never decrease, so it is enough to compare both ends and, for every threshold in between, the accumulator
+    there and the one before.
+    """
+    low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
+    limits = thresholds(form.scale, form.zero_point, form.dtype)  # [C, 255]
+    points = np.concatenate([limits, limits - 1, low[:, None], high[:, None]], axis=1).T  # [512, C]
+    points = np.clip(points, low, high)
+    expected = requantize(points, form.scale, form.zero_point, form.dtype)
+    return np.asarray(np.all(apply(form, points) == expected, axis=0) & (form.multiplier >= 0))
+
+
+def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array) -> Requant:
+    """The integer form of each channel, and whether it is proved, for accumulators in [low, high] ([C] each).
+
+    `scale` [C] is the f32 multiplier of the reference: positive and finite. Bounds must lie within int32.
+    """
+    scale = np.asarray(scale, np.float32).reshape(-1)
+    low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
+    _, exponent = np.frexp(scale.astype(np.float64))
+    shift = np.clip(31 - exponent, 0, _MAX_SHIFT).astype(np.int64)  # multiplier in [2^30, 2^31) where the shift allows
+    nominal = np.rint(np.ldexp(scale.astype(np.float64), shift)).astype(np.int64)
+    nominal = np.minimum(nominal, 2**31 - 1)
+    limits = thresholds(scale, zero_point, dtype)
+    multiplier, rounding = _search(nominal, shift, limits, zero_point, dtype, low, high)
+    form = Requant(multiplier, rounding, shift, np.ones(scale.shape, bool), scale, zero_point, dtype)
+    return Requant(multiplier, rounding, shift, prove(form, low, high), scale, zero_point, dtype)
+
+
+def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array, high: Array) \
+        -> tuple[Array, Array]:
+    """For each channel the multiplier nearest to `nominal` that has a rounding constant, and that constant."""
+    best, rounding = nominal.copy(), _default_rounding(shift, zero_point)
+    open_channels = np.ones(nominal.shape, bool)
+    for step in _nearest_first(_SEARCH):
+        candidate = np.clip(nominal + step, 0, 2**31 - 1)
+        least, most = _rounding_bounds(candidate, shift, limits, zero_point, dtype, low, high)
+        found = open_channels & (least <= most)
+        best = np.where(found, candidate, best)
+        middle = np.clip(_default_rounding(shift, zero_point), least, np.maximum(least, most))
+        rounding = np.where(found, middle, rounding)
+        open_channels &= ~found
+        if not open_channels.any():
+            break
+    return best, rounding
+
+
+def _nearest_first(reach: int) -> list[int]:
+    return [0, *(sign * distance for distance in range(1, reach + 1) for sign in (1, -1))]
+
+
+def _default_rounding(shift: Array, zero_point: int) -> Array:
+    """Half a step, and the zero point."""
+    return np.asarray((np.int64(zero_point) << shift) + np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0))
+
+
+def _rounding_bounds(multiplier: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array,
+                     high: Array) -> tuple[Array, Array]:
+    """Least and greatest rounding constant with which every threshold is right.
+
+    (T*M + R) >> s >= v and ((T-1)*M + R) >> s < v bound R on both sides; a threshold outside (low, high] bounds it on one
+    side only, by the end of the interval.
+    """
+    least_value, most_value = dtype.range
+    values = np.arange(least_value + 1, most_value + 1, dtype=np.int64) << shift[:, None]  # [C, 255]
+    reached = np.maximum(limits, low[:, None])  # the accumulator that must reach v
+    before = np.minimum(limits - 1, high[:, None])  # the one that must not
+    factor = multiplier[:, None]
+    none = np.iinfo(np.int64)
+    at_least = np.where(limits <= high[:, None], values - reached * factor, none.min // 2)
+    at_most = np.where(limits > low[:, None], values - before * factor - 1, none.max // 2)
+    return at_least.max(axis=1), at_most.min(axis=1)
