@@ -1,1 +1,1 @@
-"""To be filled by its owner."""
+"""Backends: what becomes of a module at mem level. Importing this registers them and their kernels."""

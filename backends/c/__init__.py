@@ -1,1 +1,1 @@
-"""To be filled by its owner."""
+"""The C backend: a module at mem level becomes freestanding C99."""

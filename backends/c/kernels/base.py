@@ -1,0 +1,217 @@
+"""The base of all kernels: an op of the mem level that is one C function.
+
+A kernel class is schema, meaning and C in one place:
+
+    class CopyF32(Kernel, opname="k.copy_f32"):
+        x: Value
+        y: Written
+
+        def reference(self, x, y):           # fills y in place
+            y[...] = x
+
+        def source(self):                    # one C function; the emitter gives {name}
+            return fill('''
+                static void {name}(const float *restrict x, float *restrict y)
+                {
+                    for (int32_t i = 0; i < {count}; i++) {
+                        y[i] = x[i];
+                    }
+                }
+            ''', count=self.y.type.elements)
+
+and the call is `{name}(x, y)`, from `arguments()`. Everything that is known at compile time is a literal in the text,
+so that the C compiler unrolls and folds; kernels with equal text share one function. The text may use `tc_exp`,
+`tc_tanh` and the other functions of `runtime/` (the file is named after the function); the emitter pastes what is used.
+It may not call libc.
+
+A *row kernel* computes rows [row_begin, row_end) of its output, and any of its operands may be a ring: a buffer with
+fewer rows than the tensor, where row r is in a slot of its own until r + ring rows overwrite it.
+
+    true rows   0 1 2 3 4 5 6 7      ring of 3 rows, x_base = 1, first row read = 4:  slot 1 = row 4,
+    slots       0 1 2 0 1 2 0 1                                                        slot 2 = row 5, slot 0 = row 6
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tinyir.ir import Arena, Array, Value
+from tinyir.opdef import Op
+from tinyir.types import TensorType, dtype_of
+
+from ..text import c_type, fill
+
+__all__ = ["Argument", "Kernel", "RowKernel", "c_type", "evaluate", "fill", "place_rows", "storage", "take_rows"]
+
+Argument = Value | int
+"""What a call passes: the address of a buffer, or a literal."""
+
+
+class Kernel(Op):
+    """An op of the mem level that is computed by one C function. Subclasses set `opname="k.<function>"`."""
+
+    pure: ClassVar[bool] = False
+    batched: ClassVar[tuple[str, ...]] = ()
+    """Operands that have one image after another: the emitter calls the function once for each index of axis 0, so the
+    C text (and x_base and so on) is about one image. Empty: the function does everything in one call."""
+
+    def infer(self) -> tuple[()]:
+        return ()
+
+    def source(self) -> str:
+        """The text of the C function, with `{name}` for its name."""
+        raise NotImplementedError(f"{type(self).__name__}.source")
+
+    def arguments(self) -> tuple[Argument, ...]:
+        """What the call passes, in the order of the C parameters: by default the operands that are present."""
+        return tuple(v for v in self.operands if v is not None)
+
+    def stem(self) -> str:
+        """What the function is called; the emitter adds a number where two differ under one name."""
+        return self.opname.partition(".")[2]
+
+    def batch(self) -> int:
+        """How many images a call handles one after the other (1 unless `batched`)."""
+        return int(getattr(self, self.batched[0]).shape[0]) if self.batched else 1
+
+    def shared(self) -> tuple[str, ...]:
+        """The read operands that live at the very address of a written one: the op works in place.
+
+        Their C must not take `restrict` pointers to both; it takes the written pointer only.
+        """
+        places = [storage(value) for value in self.writes]
+        names = []
+        for operand in type(self).schema.operands:
+            value = None if operand.written or operand.variadic else getattr(self, operand.name)
+            if value is not None and storage(value) in places:
+                names.append(operand.name)
+        return tuple(names)
+
+
+class RowKernel(Kernel):
+    """A kernel that computes a span of output rows, with ring buffers on both sides.
+
+    Subclasses declare these attributes (in this order, behind their own), with a base for each name in `rings`:
+
+        rows: tuple[int, int]      # output rows to compute, [begin, end)
+        height: int                # rows of the true input tensor (the buffers may be rings with fewer)
+        x_base: int = 0            # slot of the first input row that the span reads (0 too if x holds the whole tensor)
+        y_base: int = 0            # slot of row rows[0] of the output (0 too if y holds the whole tensor)
+
+    Buffers are [N, ring rows, W, C]. In the C function a buffer that holds the whole tensor is indexed with the true
+    row number and has no base parameter.
+    """
+
+    rings: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    if TYPE_CHECKING:
+        @property
+        def rows(self) -> tuple[int, int]: ...
+        @property
+        def height(self) -> int: ...
+
+    # What a subclass says about itself; the defaults are those of an element-wise op.
+
+    def out_height(self) -> int:
+        """Rows of the true output tensor."""
+        return self.height
+
+    def input_rows(self, rows: tuple[int, int]) -> tuple[int, int]:
+        """The rows of the input that output rows `rows` read, clipped to the tensor."""
+        return rows
+
+    def first_row(self) -> str:
+        """C expression for `input_rows((row_begin, row_end))[0]`."""
+        return "row_begin"
+
+    # What the C text is made of.
+
+    def is_ring(self, operand: str) -> bool:
+        """Whether the buffer of that operand has fewer rows than its tensor."""
+        return self.ring(operand) < self.true_height(operand)
+
+    def ring(self, operand: str) -> int:
+        """Rows of the buffer."""
+        return int(getattr(self, operand).shape[1])
+
+    def true_height(self, operand: str) -> int:
+        """Rows of the tensor."""
+        return self.out_height() if self._is_written(operand) else self.height
+
+    def row_parameters(self) -> str:
+        """The last parameters of the C function: `int32_t row_begin, int32_t row_end[, int32_t x_base][, ...]`."""
+        bases = [f"{name}_base" for name in self.rings if self.is_ring(name)]
+        return ", ".join(f"int32_t {p}" for p in ("row_begin", "row_end", *bases))
+
+    def row_arguments(self) -> tuple[int, ...]:
+        """What the call passes for `row_parameters()`."""
+        return (*self.rows, *(getattr(self, f"{name}_base") for name in self.rings if self.is_ring(name)))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return (*super().arguments(), *self.row_arguments())
+
+    def row_setup(self) -> str:
+        """C declarations that `slot()` needs, for the beginning of the function body; often empty."""
+        read = [name for name in self.rings if not self._is_written(name) and self.is_ring(name)]
+        return f"const int32_t first_row = {self.first_row()};" if read else ""
+
+    def slot(self, operand: str, row: str) -> str:
+        """C expression for the slot of true row `row` in the operand's buffer; wraps once, by comparison."""
+        if not self.is_ring(operand):
+            return row
+        first = "row_begin" if self._is_written(operand) else "first_row"
+        return f"tc_wrap({operand}_base + ({row}) - {first}, {self.ring(operand)})"
+
+    # What the numpy reference is made of.
+
+    def read_rows(self, operand: str, buffer: Array) -> tuple[Array, int]:
+        """The rows that the span reads, in order, without the ring, [N, n, W, C], and the true number of the first."""
+        first, last = self.input_rows(self.rows)
+        base = getattr(self, f"{operand}_base") if self.is_ring(operand) else first
+        return take_rows(buffer, base, last - first), first
+
+    def write_rows(self, operand: str, buffer: Array, values: Array) -> None:
+        """Store rows `rows` of the output, given as [N, rows, W, C], where they belong in the buffer."""
+        base = getattr(self, f"{operand}_base") if self.is_ring(operand) else self.rows[0]
+        place_rows(buffer, base, values)
+
+    def _is_written(self, operand: str) -> bool:
+        return any(f.name == operand and f.written for f in type(self).schema.operands)
+
+
+def take_rows(buffer: Array, base: int, count: int) -> Array:
+    """Rows `count` of the ring `buffer` [N, ring, W, C] from slot `base` on, unrolled. A view where nothing wraps."""
+    ring = buffer.shape[1]
+    if base + count <= ring:
+        return buffer[:, base:base + count]
+    return np.take(buffer, [(base + i) % ring for i in range(count)], axis=1)
+
+
+def place_rows(buffer: Array, base: int, values: Array) -> None:
+    """Store `values` [N, count, W, C] into the ring `buffer` from slot `base` on."""
+    ring = buffer.shape[1]
+    for i in range(values.shape[1]):
+        buffer[:, (base + i) % ring] = values[:, i]
+
+
+def evaluate(kind: type[Op], *arrays: Array | None, **attrs: Any) -> Array:
+    """What a graph-level op of class `kind` computes from these arrays: kernels borrow its reference semantics."""
+    def value(array: Array | None) -> Value | None:
+        return None if array is None else Value(TensorType(array.shape, dtype_of(array.dtype)))
+
+    op: Any = kind(*(value(a) for a in arrays), **attrs)
+    return np.asarray(op.reference(*arrays))
+
+
+def storage(value: Value) -> tuple[object, int]:
+    """Where the bytes of `value` are: (arena, offset) of a placed slot, else the value that owns them and 0."""
+    op = value.op
+    while op is not None and op.opname == "mem.view" and op.operands[0] is not None:
+        value = op.operands[0]
+        op = value.op
+    arena = op.operands[0] if op is not None and op.opname == "mem.slot" else None
+    if isinstance(arena, Arena) and op is not None and getattr(op, "offset", None) is not None:
+        return arena, int(op.attrs["offset"])
+    return value, 0

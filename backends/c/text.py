@@ -1,0 +1,122 @@
+"""Pieces of C text: templates, literals, types, identifiers.
+
+    fill("for (i = 0; i < {count}; i++) {\\n    {body}\\n}", count=8, body="a();\\nb();")
+
+gives
+
+    for (i = 0; i < 8; i++) {
+        a();
+        b();
+    }
+"""
+
+from __future__ import annotations
+
+import re
+from textwrap import dedent
+
+import numpy as np
+
+from tinyir.types import DType, Shape
+
+__all__ = ["C_TYPES", "RESERVED", "c_float", "c_identifier", "c_int", "c_type", "c_value", "describe", "fill"]
+
+_WHOLE_LINE = re.compile(r"^([ \t]*)\{([a-z_][a-z0-9_]*)\}[ \t]*$\n?", re.MULTILINE)
+_INLINE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
+
+C_TYPES = {
+    "f32": "float", "f64": "double", "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
+    "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "bool": "uint8_t",
+}
+# Keywords of C and C++, so that a header reads in both, and the names that the generated files use themselves.
+RESERVED = frozenset("""
+    alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else
+    enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
+    nullptr operator or private protected public register restrict return short signed sizeof static struct switch
+    template this throw true try typedef typename union unsigned using virtual void volatile wchar_t while xor
+    arena hook user NULL main
+""".split())
+
+
+def fill(template: str, **values: object) -> str:
+    """`template`, dedented, with `{word}` replaced for each word given; other braces are C and stay.
+
+    A placeholder alone on its line takes a text of any number of lines, each indented like the placeholder; an empty
+    text removes the line.
+    """
+    text = dedent(template).strip("\n") + "\n"
+
+    def whole_line(match: re.Match[str]) -> str:
+        if match[2] not in values:
+            return match[0]
+        lines = str(values[match[2]]).strip("\n").splitlines()
+        return "".join(f"{match[1]}{line}\n" if line else "\n" for line in lines)
+
+    def inline(match: re.Match[str]) -> str:
+        return str(values[match[1]]) if match[1] in values else match[0]
+
+    return _INLINE.sub(inline, _WHOLE_LINE.sub(whole_line, text))
+
+
+def c_type(dtype: DType) -> str:
+    """The C type of one element (bool is a byte that is 0 or 1). Raises KeyError for a type that C99 does not have."""
+    return C_TYPES[dtype.name]
+
+
+def c_float(value: float) -> str:
+    """A float literal: the shortest decimal that reads back to the same float32."""
+    single = np.float32(value)
+    if np.isnan(single):
+        return '__builtin_nanf("")'
+    if np.isinf(single):
+        return "__builtin_inff()" if single > 0 else "-__builtin_inff()"
+    return _decimal(single) + "f"
+
+
+def _decimal(value: np.floating) -> str:
+    magnitude = abs(float(value))
+    if magnitude == 0 or 1e-4 <= magnitude < 1e7:
+        return np.format_float_positional(value, unique=True, trim="0")
+    text = np.format_float_scientific(value, unique=True, trim="-", exp_digits=1)
+    return text.replace("e+", "e")
+
+
+def _double(value: float) -> str:
+    if np.isnan(value):
+        return '__builtin_nan("")'
+    if np.isinf(value):
+        return "__builtin_inf()" if value > 0 else "-__builtin_inf()"
+    return _decimal(np.float64(value))
+
+
+def c_int(value: int, dtype: DType) -> str:
+    """An integer literal of that type that no compiler warns about."""
+    if dtype.name == "i64":
+        return f"(-INT64_C({2**63 - 1}) - 1)" if value == -(2**63) else f"INT64_C({value})"
+    if dtype.name == "u64":
+        return f"UINT64_C({value})"
+    if dtype.name == "u32":
+        return f"{value}u"
+    return "(-2147483647 - 1)" if value == -(2**31) else str(value)
+
+
+def c_value(value: float | int, dtype: DType) -> str:
+    """A literal for one element of type `dtype`."""
+    if dtype.name == "f32":
+        return c_float(float(value))
+    if dtype.name == "f64":
+        return _double(float(value))
+    return c_int(int(value), dtype)
+
+
+def c_identifier(name: str) -> str:
+    """`name` as a C identifier: never empty, no keyword, no leading digit or underscore."""
+    cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "v"
+    if cleaned[0].isdigit():
+        cleaned = f"t{cleaned}"
+    return f"{cleaned}_" if cleaned in RESERVED or cleaned.startswith("tc_") else cleaned
+
+
+def describe(shape: Shape, dtype: DType) -> str:
+    """A type for comments: `1x16x16x8 f32`."""
+    return f"{'x'.join(map(str, shape)) or 'scalar'} {dtype}"
