@@ -37,7 +37,7 @@ def test_files_are_small() -> None:
 
 def test_training_script_writes_a_model_that_learns(tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the data set comes with scikit-learn")
-    command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "3", "--output", tmp_path]
+    command = [sys.executable, str(EXAMPLES / "train_digits.py"), "--epochs", "3", "--output", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     assert accuracy(tmp_path / "digits_cnn.onnx", tmp_path / "digits_cnn_test.npz") > 0.9
     with np.load(tmp_path / "digits_cnn_test.npz") as new, np.load(EXAMPLES / "digits_cnn_test.npz") as old:
