@@ -1,0 +1,147 @@
+"""What a lowering rule works with: from an op on tensors to kernel ops on buffers.
+
+A backend registers one rule per `nn` (or `qnn`) op; `lower-to-mem` calls the rules in execution order:
+
+    @lowers(Relu)
+    def lower_relu(op: Relu, low: Lowering) -> None:
+        low.emit(ReluF32(low.buffer(op.x), low.result(op.out)))
+
+    %a = nn.relu(%x) : tensor<1x4x4x8xf32>
+        ->
+    %a = mem.slot(@arena) : buffer<1x4x4x8xf32>
+    k.relu_f32(%x) -> (%a)
+
+Results are passed by destination: the rule is told which buffer to fill, and does not know whether that is a slot of
+the arena or an output of the function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from .diag import UNKNOWN, Location, error
+from .ir import Arena, Array, Block, Const, Module, Value
+from .opdef import Op
+from .ops.mem import Slot, View
+from .registry import LOWERINGS
+from .target import Target
+from .types import BufferType, dtype_of
+
+__all__ = ["COPY", "Lowering", "copies", "lowers"]
+
+COPY = "copy"
+"""The name in LOWERINGS of the rule that copies one buffer to another."""
+
+OpT = TypeVar("OpT", bound=Op)
+
+
+class Lowering:
+    """The mem-level function under construction, as the rules see it.
+
+    `location` is that of the op being lowered. Buffers of values are found with `buffer`, or `result` where the rule
+    writes; slots are declared in front of the first op that needs them.
+    """
+
+    def __init__(self, module: Module, block: Block, target: Target, arena: Arena) -> None:
+        self.module = module
+        self.target = target
+        self.location: Location = UNKNOWN
+        self._block = block
+        self._arena = arena
+        self._buffers: dict[Value, Value] = {}
+        self._bases: dict[Value, Value] = {}
+        self._consts: dict[tuple[BufferType, bytes], Const] = {}
+
+    def bind(self, value: Value, buffer: Value) -> None:
+        """Let `buffer` hold `value`: an argument of the new function."""
+        self._buffers[value] = buffer
+
+    def alias(self, value: Value, base: Value) -> None:
+        """Let `value` be the same bytes as `base`, in another shape."""
+        self._bases[value] = base
+
+    def buffer(self, value: Value) -> Value:
+        """The buffer that holds `value`: a slot, a view, an argument or a constant."""
+        if value not in self._buffers:
+            self._buffers[value] = self._make_buffer(value)
+        return self._buffers[value]
+
+    def result(self, value: Value) -> Value:
+        """The buffer that the rule has to fill for `value`, a result of the op being lowered."""
+        return self.buffer(value)
+
+    def const(self, name: str, data: Array) -> Const:
+        """A constant in the order in which the kernel reads it; equal elements are stored once."""
+        return self._intern(name, BufferType(data.shape, dtype_of(data.dtype)), data)
+
+    def scratch(self, type_: BufferType, name: str) -> Value:
+        """A slot for the kernel's own use, that lives only during this op."""
+        return self._slot(type_, name)
+
+    def emit(self, op: Op) -> None:
+        """Append a mem-level op; it stems from the op being lowered."""
+        op.loc = self.location
+        self._block.append(op)
+
+    def _make_buffer(self, value: Value) -> Value:
+        if isinstance(value, Const):
+            return self._buffer_const(value)
+        base = self._bases.get(value)
+        if base is None:
+            return self._slot(_buffer_type(value), value.name)
+        return self._view(self.buffer(base), _buffer_type(value), value.name)
+
+    def _view(self, base: Value, type_: BufferType, name: str) -> Value:
+        if base.type == type_:
+            return base
+        view = View(base, result=type_)
+        view.out.name = name
+        self.emit(view)
+        return view.out
+
+    def _slot(self, type_: BufferType, name: str) -> Value:
+        slot = Slot(self._arena, result=type_)
+        slot.out.name = name
+        self.emit(slot)
+        return slot.out
+
+    def _buffer_const(self, const: Const) -> Const:
+        data = const.data
+        if data is None:
+            raise error(f"constant @{const.name} has no elements: they were left out of the text", loc=const.loc,
+                        help="print the module with a sidecar file, or give the constant a payload")
+        made = self._intern(const.name, _buffer_type(const), data, const.loc)
+        made.payload = const.payload
+        return made
+
+    def _intern(self, name: str, type_: BufferType, data: Array, loc: Location = UNKNOWN) -> Const:
+        key = (type_, hashlib.sha256(data.tobytes()).digest())
+        if key not in self._consts:
+            self._consts[key] = self.module.add_const(name, data, self.location if loc is UNKNOWN else loc, type_)
+        return self._consts[key]
+
+
+def _buffer_type(value: Value) -> BufferType:
+    type_ = value.type
+    return type_ if isinstance(type_, BufferType) else type_.buffer()
+
+
+def lowers(kind: type[OpT]) -> Callable[[Callable[[OpT, Lowering], None]], Callable[[OpT, Lowering], None]]:
+    """Register the decorated function as the rule that lowers every `kind`."""
+
+    def register(rule: Callable[[OpT, Lowering], None]) -> Callable[[OpT, Lowering], None]:
+        LOWERINGS.add(kind.opname, rule)
+        return rule
+
+    return register
+
+
+def copies(rule: Callable[[Value, Value, Lowering], None]) -> Callable[[Value, Value, Lowering], None]:
+    """Register the decorated function as the rule that copies: `rule(source, destination, low)`, two buffers.
+
+    lower-to-mem needs it where a function returns an input, a constant, or the same value twice.
+    """
+    LOWERINGS.add(COPY, rule)
+    return rule
