@@ -290,10 +290,10 @@ class Op:
     def verify(self) -> None:
         """Check what `infer` does not. Raises CompileError."""
 
-    def reference(self, *operands: Any) -> Any:
+    def reference(self, *operands: Any, **named: Any) -> Any:  # `Any` twice: subclasses may name their operands
         """The meaning, in numpy: result array(s) from operand arrays (None where absent; a list for the variadic one).
 
-        Ops that write operands get those arrays too, fill them in place and return None.
+        Ops that write operands get those arrays too, fill them in place and return None. Called with positions only.
         """
         raise NotImplementedError(f"{type(self).__name__}.reference")
 

@@ -1,1 +1,75 @@
-"""To be filled by its owner."""
+"""All op classes, one file a family. Importing this registers them.
+
+Graph level and up: nn.*; mem level: mem.*. Kernel ops (k.*) belong to the backends.
+"""
+
+from __future__ import annotations
+
+from .activation import ACTIVATION_ARGS, Activation, activation_of, apply_activation
+from .base import Elementwise, NnOp, Spatial
+from .conv import BatchNorm, Conv2D, ConvTranspose2D, DepthwiseConv2D
+from .eltwise import (
+    Abs,
+    Add,
+    Binary,
+    Cast,
+    Ceil,
+    Clip,
+    Div,
+    Elu,
+    Erf,
+    Exp,
+    Floor,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Log,
+    Maximum,
+    Minimum,
+    Mul,
+    Neg,
+    Pow,
+    PRelu,
+    Reciprocal,
+    Relu,
+    Round,
+    Selu,
+    Sigmoid,
+    Sign,
+    Softplus,
+    Softsign,
+    Sqrt,
+    Sub,
+    Tanh,
+    Unary,
+)
+from .func import Return
+from .linear import Dense, MatMul
+from .mem import MemReturn, Slot, View
+from .pool import AvgPool, MaxPool
+from .reduce import (
+    ArgMax,
+    ArgMin,
+    LogSoftmax,
+    Reduce,
+    ReduceMax,
+    ReduceMean,
+    ReduceMin,
+    ReduceProd,
+    ReduceSum,
+    Softmax,
+)
+from .resize import Coordinates, NearestRounding, Resize
+from .shape import BroadcastTo, Concat, Gather, Pad, PadMode, Reshape, Slice, Tile, Transpose
+
+__all__ = [
+    "ACTIVATION_ARGS", "Abs", "Activation", "Add", "ArgMax", "ArgMin", "AvgPool", "BatchNorm", "Binary", "BroadcastTo",
+    "Cast", "Ceil", "Clip", "Concat", "Conv2D", "ConvTranspose2D", "Coordinates", "Dense", "DepthwiseConv2D", "Div",
+    "Elementwise", "Elu", "Erf", "Exp", "Floor", "Gather", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log",
+    "LogSoftmax", "MatMul", "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "NnOp",
+    "PRelu", "Pad", "PadMode", "Pow", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax",
+    "Softplus", "Softsign", "Spatial", "Sqrt", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "activation_of",
+    "apply_activation",
+]

@@ -1,0 +1,101 @@
+"""What op classes of the `nn` dialect share: checks of operands and results, and two abstract families.
+
+`Spatial` ops answer which input rows (or columns) an output span needs; `Elementwise` ops compute each element of the
+result from the elements at the same place, so that question is trivial and the result may take over an operand's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..geometry import Axis, Span, axis_index
+from ..ir import Const, Value
+from ..opdef import Op
+from ..types import BOOL, DType, Quant, Shape, TensorType
+
+__all__ = ["Elementwise", "NnOp", "Spatial", "normal_axis"]
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    """`axis` counted from the front; the caller has checked its range."""
+    return axis + rank if axis < 0 else axis
+
+
+class NnOp(Op):
+    """Checks that many ops make. All raise CompileError with what was found and what was expected."""
+
+    def result_of(self, shape: Sequence[int], dtype: DType, quant: Quant | None = None) -> TensorType:
+        """The result type; refuses an empty or negative dimension."""
+        text = "x".join(map(str, shape))
+        self.require(all(d >= 1 for d in shape), "the result would be {}, every dimension must be at least 1", text)
+        return TensorType(tuple(shape), dtype, quant)
+
+    def require_rank(self, value: Value, rank: int, name: str, meaning: str = "") -> None:
+        found = value.type.rank
+        self.require(found == rank, "{} has {} dimensions, expected {}{}", name, found, rank, meaning and f" ({meaning})")
+
+    def require_float(self, value: Value, name: str = "x") -> None:
+        self.require(value.type.dtype.is_float, "{} is {}, expected floats", name, value.type.dtype)
+
+    def require_number(self, value: Value, name: str = "x") -> None:
+        self.require(value.type.dtype != BOOL, "{} is bool, expected numbers", name)
+
+    def require_same_dtype(self, first: Value, second: Value, names: tuple[str, str]) -> None:
+        found, other = first.type.dtype, second.type.dtype
+        self.require(found == other, "{} is {} and {} is {}, expected the same type", names[0], found, names[1], other)
+
+    def require_axis(self, axis: int, rank: int) -> int:
+        """`axis` counted from the front."""
+        self.require(-rank <= axis < rank, "axis is {}, expected {} to {}", axis, -rank, rank - 1)
+        return normal_axis(axis, rank)
+
+    def require_pair(self, name: str, value: Sequence[int], least: int = 1, count: int = 2) -> None:
+        """A tuple of `count` integers, each at least `least`."""
+        good = len(value) == count and all(v >= least for v in value)
+        self.require(good, "{} is {}, expected {} integers of at least {}", name, list(value), count, least)
+
+
+class Spatial(NnOp):
+    """An op that knows which rows and columns of its operands a span of its result depends on."""
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        """The span of `operand` (its position in `operands`) that the span `out` of the result needs.
+
+        Spans count along dimension 1 (rows) or 2 (columns) of NHWC tensors. The result is clipped to the operand.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.input_span")
+
+
+class Elementwise(Spatial):
+    """Operands broadcast numpy-style to the shape of the only result; element by element from there."""
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        """The same span, or the only row of an operand that is broadcast along this axis."""
+        value, rank = self.operands[operand], self.out.type.rank
+        dimension = axis_index(axis) - rank + (value.type.rank if value is not None else 0)
+        if value is None or rank <= axis_index(axis) or dimension < 0:
+            return Span(0, 0)
+        return Span(0, 1) if value.shape[dimension] == 1 else out
+
+    def reuses(self) -> int | None:
+        """The first operand that fills as many bytes as the result and is not a constant."""
+        size = self.out.type.size_bytes
+        for index, value in enumerate(self.operands):
+            if value is not None and not isinstance(value, Const) and _same_layout(value, self.out.shape, size):
+                return index
+        return None
+
+    def broadcast(self, *values: Value) -> Shape:
+        """The common shape of `values`."""
+        try:
+            return tuple(np.broadcast_shapes(*(v.shape for v in values)))
+        except ValueError:
+            shapes = " and ".join("x".join(map(str, v.shape)) for v in values)
+            raise self.error(f"shapes {shapes} do not broadcast",
+                             help="dimensions are matched from the last; each pair must be equal or have a 1") from None
+
+
+def _same_layout(value: Value, shape: Shape, size: int) -> bool:
+    return value.shape == shape and value.type.size_bytes == size

@@ -1,0 +1,275 @@
+"""Convolutions over NHWC tensors, and the normalisation that goes with them.
+
+    %y = nn.conv2d(%x, @w, @b) {stride = [2, 2], pad = [1, 1, 1, 1]} : tensor<1x8x8x16xf32>
+
+`pad` is top, left, bottom, right. ONNX is NCHW; its frontend puts transposes around these ops and turns the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+
+from ..geometry import Axis, Span, axis_index, spread_input_span, spread_output_extent, window_input_span
+from ..geometry import window_output_extent
+from ..ir import Array, Value
+from ..types import TensorType
+from .activation import Activation, apply_activation, require_activation
+from .base import Elementwise, NnOp, Spatial
+from .window import axis_pads, pad_rows_columns, tap_slices, windows
+
+__all__ = ["BatchNorm", "Conv2D", "ConvTranspose2D", "DepthwiseConv2D"]
+
+Pair = tuple[int, int]
+Quad = tuple[int, int, int, int]
+
+
+def _require_conv(op: NnOp, x: Value, weight: Value, bias: Value | None, channels: int) -> None:
+    """Checks that all convolutions share; `channels` is what the bias must have."""
+    op.require_float(x)
+    op.require_same_dtype(x, weight, ("x", "weight"))
+    if bias is not None:
+        op.require_same_dtype(x, bias, ("x", "bias"))
+        found = "x".join(map(str, bias.shape))
+        op.require(bias.shape == (channels,), "bias is {}, expected one entry for each of {} channels", found, channels)
+
+
+def _require_ranks(op: NnOp, x: Value, weight: Value, weight_rank: int, meaning: str) -> None:
+    op.require_rank(x, 4, "x", "N, H, W, C")
+    op.require_rank(weight, weight_rank, "weight", meaning)
+
+
+def _require_groups(op: NnOp, groups: int, inputs: int, outputs: int, per_group: int) -> None:
+    op.require(groups >= 1, "groups is {}, expected at least 1", groups)
+    op.require(inputs == per_group * groups, "x has {} channels, weight expects {}{}", inputs, per_group * groups,
+               f" ({per_group} for each of {groups} groups)" if groups > 1 else "")
+    op.require(outputs % groups == 0, "{} output channels do not divide into {} groups", outputs, groups)
+
+
+def _finish(sums: Array, bias: Array | None, act: Activation, act_args: tuple[float, ...]) -> Array:
+    if bias is not None:
+        sums = sums + bias
+    return apply_activation(sums, act, act_args)
+
+
+@final
+class Conv2D(Spatial, opname="nn.conv2d"):
+    """y[n, i, j, o] = act(bias[o] + sum over ky, kx, c of x[n, i*sy + ky*dy - top, j*sx + kx*dx - left, g*Cg + c]
+    * weight[o, ky, kx, c]), where Cg = C / groups and g = o // (O / groups); x is zero outside. ONNX: Conv.
+    """
+
+    x: Value                                # [N, H, W, C]
+    weight: Value                           # [O, KH, KW, C / groups]
+    bias: Value | None = None               # [O]
+    stride: Pair = (1, 1)
+    pad: Quad = (0, 0, 0, 0)                # top, left, bottom, right
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    act: Activation = "none"
+    act_args: tuple[float, ...] = ()
+
+    @property
+    def kernel(self) -> Pair:
+        """Height and width of the window."""
+        return self.weight.shape[1], self.weight.shape[2]
+
+    def infer(self) -> TensorType:
+        _require_ranks(self, self.x, self.weight, 4, "O, KH, KW, C / groups")
+        outputs = self.weight.shape[0]
+        _require_conv(self, self.x, self.weight, self.bias, outputs)
+        _require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
+        return _window_result(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+
+    def verify(self) -> None:
+        require_activation(self, self.act, self.act_args)
+
+    def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        padded = pad_rows_columns(x, self.pad, 0)
+        view = windows(padded, self.kernel, self.stride, self.dilation)  # [N, OH, OW, C, KH, KW]
+        batch, height, width = view.shape[:3]
+        outputs, per_group = weight.shape[0] // self.groups, weight.shape[3]
+        parts = []
+        for g in range(self.groups):
+            columns = view[:, :, :, g * per_group:(g + 1) * per_group].reshape(batch * height * width, -1)
+            rows = weight[g * outputs:(g + 1) * outputs].transpose(0, 3, 1, 2).reshape(outputs, -1)
+            parts.append(columns @ rows.T)
+        sums = parts[0] if self.groups == 1 else np.concatenate(parts, axis=1)
+        return _finish(sums.reshape(batch, height, width, -1), bias, self.act, self.act_args)
+
+    def macs(self) -> int:
+        return self.out.type.elements * int(np.prod(self.weight.shape[1:]))
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        return _window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+
+
+@final
+class DepthwiseConv2D(Spatial, opname="nn.depthwise_conv2d"):
+    """y[n, i, j, o] = act(bias[o] + sum over ky, kx of x[n, i*sy + ky*dy - top, j*sx + kx*dx - left, o // M]
+    * weight[ky, kx, o]), where M is the channel multiplier; x is zero outside. ONNX: Conv with group = C.
+    """
+
+    x: Value                                # [N, H, W, C]
+    weight: Value                           # [KH, KW, C * M]
+    bias: Value | None = None               # [C * M]
+    stride: Pair = (1, 1)
+    pad: Quad = (0, 0, 0, 0)                # top, left, bottom, right
+    dilation: Pair = (1, 1)
+    act: Activation = "none"
+    act_args: tuple[float, ...] = ()
+
+    @property
+    def kernel(self) -> Pair:
+        """Height and width of the window."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    @property
+    def multiplier(self) -> int:
+        """Output channels for each input channel."""
+        return self.weight.shape[2] // self.x.shape[3]
+
+    def infer(self) -> TensorType:
+        _require_ranks(self, self.x, self.weight, 3, "KH, KW, C * multiplier")
+        channels, outputs = self.x.shape[3], self.weight.shape[2]
+        self.require(outputs % channels == 0, "weight has {} channels, expected a multiple of the {} of x", outputs,
+                     channels)
+        _require_conv(self, self.x, self.weight, self.bias, outputs)
+        return _window_result(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+
+    def verify(self) -> None:
+        require_activation(self, self.act, self.act_args)
+
+    def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        padded = pad_rows_columns(x, self.pad, 0)
+        if weight.shape[2] != x.shape[3]:
+            padded = np.repeat(padded, weight.shape[2] // x.shape[3], axis=3)
+        sums: Array | None = None
+        for ky, kx, piece in tap_slices(padded, self.kernel, self.stride, self.dilation):
+            product = piece * weight[ky, kx]
+            sums = product if sums is None else np.add(sums, product, out=sums)
+        assert sums is not None
+        return _finish(sums, bias, self.act, self.act_args)
+
+    def macs(self) -> int:
+        return self.out.type.elements * self.kernel[0] * self.kernel[1]
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        return _window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+
+
+@final
+class ConvTranspose2D(Spatial, opname="nn.conv_transpose2d"):
+    """Every x[n, i, j, c] adds x * weight[o, ky, kx, c'] to y[n, i*sy + ky*dy - top, j*sx + kx*dx - left, o], for all
+    taps and the O / groups output channels o of its group; then bias and act. `pad` is cropped from the result,
+    `output_pad` adds rows below and columns to the right before that. ONNX: ConvTranspose.
+    """
+
+    x: Value                                # [N, H, W, C]
+    weight: Value                           # [O, KH, KW, C / groups]
+    bias: Value | None = None               # [O]
+    stride: Pair = (1, 1)
+    pad: Quad = (0, 0, 0, 0)                # top, left, bottom, right
+    output_pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    act: Activation = "none"
+    act_args: tuple[float, ...] = ()
+
+    @property
+    def kernel(self) -> Pair:
+        """Height and width of what one input element spreads over."""
+        return self.weight.shape[1], self.weight.shape[2]
+
+    def infer(self) -> TensorType:
+        _require_ranks(self, self.x, self.weight, 4, "O, KH, KW, C / groups")
+        outputs = self.weight.shape[0]
+        _require_conv(self, self.x, self.weight, self.bias, outputs)
+        _require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
+        _require_steps(self, self.stride, self.pad, self.dilation)
+        self.require_pair("output_pad", self.output_pad, 0)
+        batch, *extents, _ = self.x.shape
+        out = [spread_output_extent(extents[a], self.kernel[a], self.stride[a], self.dilation[a],
+                                    axis_pads(self.pad, a), self.output_pad[a]) for a in (0, 1)]
+        return self.result_of((batch, *out, outputs), self.x.type.dtype)
+
+    def verify(self) -> None:
+        require_activation(self, self.act, self.act_args)
+
+    def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        parts = [self._spread(xg, wg) for xg, wg in zip(np.split(x, self.groups, axis=3),
+                                                        np.split(weight, self.groups, axis=0), strict=True)]
+        top, left, _, _ = self.pad
+        full = np.concatenate(parts, axis=3)
+        height, width = self.out.shape[1:3]
+        return _finish(full[:, top:top + height, left:left + width], bias, self.act, self.act_args)
+
+    def _spread(self, x: Array, weight: Array) -> Array:
+        """One group, before anything is cropped."""
+        top, left, bottom, right = self.pad
+        shape = (x.shape[0], self.out.shape[1] + top + bottom, self.out.shape[2] + left + right, weight.shape[0])
+        full = np.zeros(shape, x.dtype)
+        (sy, sx), (dy, dx) = self.stride, self.dilation
+        height, width = x.shape[1:3]
+        for ky, kx in np.ndindex(*self.kernel):
+            rows = slice(ky * dy, ky * dy + (height - 1) * sy + 1, sy)
+            columns = slice(kx * dx, kx * dx + (width - 1) * sx + 1, sx)
+            full[:, rows, columns] += x @ weight[:, ky, kx].T
+        return full
+
+    def macs(self) -> int:
+        return self.x.type.elements * int(np.prod(self.weight.shape[:3])) // self.groups
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        a = axis_index(axis) - 1
+        return spread_input_span(out, self.kernel[a], self.stride[a], self.dilation[a], self.pad[a], self.x.shape[a + 1])
+
+
+@final
+class BatchNorm(Elementwise, opname="nn.batch_norm"):
+    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift, per channel of the last axis.
+    ONNX: BatchNormalization in inference mode.
+    """
+
+    x: Value                                # [..., C]
+    scale: Value                            # [C]
+    shift: Value                            # [C]
+    mean: Value                             # [C]
+    variance: Value                         # [C]
+    epsilon: float = 1e-5
+
+    def infer(self) -> TensorType:
+        self.require_float(self.x)
+        self.require(self.x.type.rank >= 1, "x has no dimensions, expected channels last")
+        channels = self.x.shape[-1]
+        for name in ("scale", "shift", "mean", "variance"):
+            value: Value = getattr(self, name)
+            self.require_same_dtype(self.x, value, ("x", name))
+            found = "x".join(map(str, value.shape))
+            self.require(value.shape == (channels,), "{} is {}, expected one entry for each of {} channels", name, found,
+                         channels)
+        return self.result_of(self.x.shape, self.x.type.dtype)
+
+    def reference(self, x: Array, scale: Array, shift: Array, mean: Array, variance: Array) -> Array:
+        factor = scale / np.sqrt(variance + x.dtype.type(self.epsilon))
+        return (x - mean) * factor + shift
+
+
+def _require_steps(op: NnOp, stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int]) -> None:
+    op.require_pair("stride", stride)
+    op.require_pair("dilation", dilation)
+    op.require_pair("pad", pad, 0, 4)
+
+
+def _window_result(op: NnOp, x: Value, channels: int, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) \
+        -> TensorType:
+    _require_steps(op, stride, pad, dilation)
+    batch, *extents, _ = x.shape
+    out = [window_output_extent(extents[a], kernel[a], stride[a], dilation[a], axis_pads(pad, a)) for a in (0, 1)]
+    return op.result_of((batch, *out, channels), x.type.dtype)
+
+
+def _window_span(out: Span, axis: Axis, x: Value, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) -> Span:
+    a = axis_index(axis) - 1
+    return window_input_span(out, kernel[a], stride[a], dilation[a], pad[a], x.shape[a + 1])

@@ -1,0 +1,122 @@
+"""Resizing of images: nearest neighbour and bilinear, with ONNX's rules for where an output pixel lies in the input.
+
+    %y = nn.resize(%x) {mode = nearest, coordinates = asymmetric, scales = [2.0, 2.0]} : tensor<1x16x16x8xf32>
+
+Source: the ONNX operator specification, Resize (opset 19). Positions are computed in float32, as onnxruntime does.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import numpy as np
+
+from ..geometry import Axis, Span, axis_index
+from ..ir import Array, Value
+from ..types import TensorType
+from .base import Spatial
+
+__all__ = ["Coordinates", "NearestRounding", "Resize"]
+
+Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners"]
+NearestRounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+
+
+@final
+class Resize(Spatial, opname="nn.resize"):
+    """y[n, i, j, c] = x at the position that output row i and column j correspond to: the nearest pixel, or the weighted
+    mean of the four around it; positions outside x are moved to its edge. With s the scale of the axis (`scales`, as the
+    model gives it), I and O its input and output extents, output position o corresponds to
+
+    | coordinates          | position                                                        |
+    |----------------------|-----------------------------------------------------------------|
+    | half_pixel           | (o + 0.5) / s - 0.5                                             |
+    | half_pixel_symmetric | I/2 * (1 - O/(s*I)) + (o + 0.5) / s - 0.5                       |
+    | pytorch_half_pixel   | (o + 0.5) / s - 0.5, or 0 if O is 1                             |
+    | asymmetric           | o / s                                                           |
+    | align_corners        | o * (I - 1) / (O - 1), or 0 if O is 1                           |
+
+    ONNX: Resize in mode nearest or linear over H and W, Upsample.
+    """
+
+    x: Value                                # [N, H, W, C]
+    mode: Literal["nearest", "linear"]
+    coordinates: Coordinates
+    scales: tuple[float, float]             # rows, columns; output / input
+    result: TensorType                      # [N, H', W', C]
+    nearest: NearestRounding = "round_prefer_floor"
+
+    def infer(self) -> TensorType:
+        self.require_rank(self.x, 4, "x", "N, H, W, C")
+        self.require_number(self.x)
+        self.require(self.mode == "nearest" or self.x.type.dtype.is_float, "x is {}, expected floats in mode linear",
+                     self.x.type.dtype)
+        shape, quant = self.x.shape, self.x.type.quant
+        rows, columns = self.result.shape[1:3] if self.result.rank == 4 else (0, 0)
+        expected = self.result_of((shape[0], rows, columns, shape[3]), self.x.type.dtype, quant)
+        self.require(self.result == expected, "the result is declared as {}, expected {}", self.result, expected)
+        return self.result
+
+    def verify(self) -> None:
+        self.require(len(self.scales) == 2 and min(self.scales) > 0, "scales is {}, expected two positive numbers",
+                     list(self.scales))
+        for scale, before, after in zip(self.scales, self.x.shape[1:3], self.out.shape[1:3], strict=True):
+            # A model that gives sizes has a scale of their ratio, rounded; one that gives scales has floor of the product.
+            self.require(abs(before * scale - after) < 1.001, "a scale of {} makes {} out of {}, the result has {}", scale,
+                         int(before * scale), before, after)
+
+    def positions(self, axis: Axis) -> Array:
+        """For each output row (or column) where it lies in x: float32, not yet clipped."""
+        a = axis_index(axis)
+        extent, count, scale = self.x.shape[a], self.out.shape[a], np.float32(self.scales[a - 1])
+        place = np.arange(count, dtype=np.float32)
+        if scale == 1 and extent == count:
+            return place
+        if self.coordinates == "asymmetric":
+            return place / scale
+        if self.coordinates == "align_corners":
+            return place * np.float32(extent - 1) / np.float32(max(count - 1, 1))
+        if self.coordinates == "pytorch_half_pixel" and count == 1:
+            return place
+        centred = (place + _HALF) / scale - _HALF
+        if self.coordinates != "half_pixel_symmetric":
+            return centred
+        adjustment = np.float32(count) / (scale * np.float32(extent))
+        return np.float32(extent / 2) * (_ONE - adjustment) + centred
+
+    def nearest_sources(self, axis: Axis) -> Array:
+        """For each output row (or column) the input row (or column) that mode nearest copies."""
+        position = self.positions(axis)
+        rounded = {
+            "floor": np.floor, "ceil": np.ceil,
+            "round_prefer_floor": lambda p: np.ceil(p - _HALF), "round_prefer_ceil": lambda p: np.floor(p + _HALF),
+        }[self.nearest](position)
+        return np.clip(rounded.astype(np.int64), 0, self.x.shape[axis_index(axis)] - 1)
+
+    def linear_sources(self, axis: Axis) -> tuple[Array, Array, Array]:
+        """For each output row (or column) the two input rows that mode linear mixes, and the weight of the second."""
+        last = self.x.shape[axis_index(axis)] - 1
+        position = np.clip(self.positions(axis), np.float32(0), np.float32(last))
+        first = position.astype(np.int64)
+        return first, np.minimum(first + 1, last), position - first.astype(np.float32)
+
+    def reference(self, x: Array) -> Array:
+        if self.mode == "nearest":
+            return x[:, self.nearest_sources("rows")][:, :, self.nearest_sources("columns")]
+        return self._mix(self._mix(x, "columns"), "rows")
+
+    def _mix(self, x: Array, axis: Axis) -> Array:
+        a = axis_index(axis)
+        first, second, weight = self.linear_sources(axis)
+        w = weight.astype(x.dtype).reshape([-1 if d == a else 1 for d in range(4)])
+        return np.asarray(np.take(x, first, a) * (1 - w) + np.take(x, second, a) * w)
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        if not out.extent:
+            return Span(0, 0)
+        if self.mode == "nearest":
+            sources = self.nearest_sources(axis)
+            return Span(int(sources[out.begin]), int(sources[out.end - 1]) + 1)
+        first, second, _ = self.linear_sources(axis)
+        return Span(int(first[out.begin]), int(second[out.end - 1]) + 1)
