@@ -54,19 +54,23 @@ def output_multiplier(x: Quant, weight: Quant, y: Quant) -> Array:
     return (_F32(x.scale) * np.asarray(weight.scales, _F32)) / _F32(y.scale)
 
 
-def requantize(accumulator: Array, multiplier: Array, zero_point: int, dtype: DType) -> Array:
+def requantize(accumulator: Array, multiplier: Array, zero_point: int, dtype: DType, *, zero_first: bool = False) \
+        -> Array:
     """QLinearConv, QGemm, QLinearMatMul: sat(rint(f32(f32(acc) * multiplier)) + zero_point).
 
-    `multiplier` is f32, one value or one for each index of the last axis.
+    `multiplier` is f32, one value or one for each index of the last axis. With `zero_first` the zero point is added, in
+    f32, before rounding: sat(rint(f32(f32(f32(acc) * multiplier) + zero_point))), as QLinearMul does.
     """
     scaled = accumulator.astype(_F32) * multiplier
+    if zero_first:
+        return saturate(np.rint(scaled + _F32(zero_point)), dtype)
     return saturate(np.rint(scaled).astype(np.float64) + zero_point, dtype)
 
 
 def round_to_odd_sum(a: Array, b: Array) -> Array:
-    """a + b in float64, rounded to odd: rounding the result once more, to f32, equals rounding the exact sum to f32.
+    """a + b in float64, rounded to odd; rounded once more, to f32, that equals the exact sum rounded to f32.
 
-    Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to odd" (2008).
+    Boldo and Melquiond, "Emulation of a FMA and correctly rounded sums" (IEEE Transactions on Computers, 2008).
     """
     total = a + b
     back = total - a
@@ -86,9 +90,9 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> Array:
 
 
 def qlinear_add(a: Array, b: Array, qa: Quant, qb: Quant, qc: Quant, dtype: DType) -> Array:
-    """QLinearAdd: ra = f32(sa/sc), rb = f32(sb/sc); fx = f32(zc - fma(za, ra, f32(rb*zb))); sat(rint(fma(a, ra, fma(b, rb, fx)))).
+    """QLinearAdd: sat(rint(fma(a, ra, fma(b, rb, fx)))) of the stored values a and b.
 
-    The zero point of the result is added before rounding.
+    ra = f32(sa/sc), rb = f32(sb/sc), fx = f32(zc - fma(za, ra, f32(rb*zb))): the zero point is added before rounding.
     """
     ra, rb = _F32(qa.scale) / _F32(qc.scale), _F32(qb.scale) / _F32(qc.scale)
     offset = fused_multiply_add(np.asarray(qa.zero_point, _F32), np.asarray(ra), np.asarray(rb * _F32(qb.zero_point)))
@@ -101,13 +105,13 @@ def qlinear_mul(a: Array, b: Array, qa: Quant, qb: Quant, qc: Quant, dtype: DTyp
     """QLinearMul: sat(rint(f32(f32(f32(p) * f32(f32(sa*sb)/sc)) + zc))), p the product of the differences."""
     multiplier = _F32(_F32(qa.scale) * _F32(qb.scale)) / _F32(qc.scale)
     product = (a.astype(np.int32) - qa.zero_point) * (b.astype(np.int32) - qb.zero_point)
-    return saturate(np.rint(product.astype(_F32) * multiplier + _F32(qc.zero_point)), dtype)
+    return requantize(product, np.asarray(multiplier), qc.zero_point, dtype, zero_first=True)
 
 
 def qlinear_average(windows: Array, counts: Array, qx: Quant, qy: Quant, dtype: DType) -> Array:
     """QLinearAveragePool with a window smaller than the image.
 
-    `windows` [..., n] holds the stored values of each window in raster order, those outside the image as the zero point;
+    `windows` [..., n] holds the stored values of each window in raster order, the zero point outside the image;
     `counts` [...] the divisors. An f32 sum of f32(scale * (x - zx)) in that order, / count, / ys, + zy, then rint.
     """
     total = np.zeros(windows.shape[:-1], _F32)
@@ -118,9 +122,10 @@ def qlinear_average(windows: Array, counts: Array, qx: Quant, qy: Quant, dtype: 
 
 
 def qlinear_global_average(total: Array, count: int, qx: Quant, qy: Quant, dtype: DType) -> Array:
-    """QLinearGlobalAveragePool, and QLinearAveragePool over the whole image: sat(rint(f32(f32(sum) * f32(xs/f32(ys*n)))) + zy).
+    """QLinearGlobalAveragePool: sat(rint(f32(f32(sum) * f32(xs/f32(ys*n)))) + zy).
 
-    `total` is the int32 sum of the differences x - zx over the image.
+    QLinearAveragePool does the same where its window is the whole image. `total` is the int32 sum of the differences
+    x - zx over the image.
     """
     multiplier = _F32(qx.scale) / _F32(_F32(qy.scale) * _F32(count))
     return requantize(total, np.asarray(multiplier, _F32), qy.zero_point, dtype)
@@ -129,8 +134,8 @@ def qlinear_global_average(total: Array, count: int, qx: Quant, qy: Quant, dtype
 def softmax_table(scale: float, size: int) -> Array:
     """The 256 f32 values of QLinearSoftmax for a difference of i - 255 from the maximum, over `size` elements.
 
-    t[i] = f32(exp((i - 255 + B) * scale)), computed in double, with B = max(0, log(FLT_MAX / size) - 5) / scale: as large
-    as the sum can bear.
+    t[i] = f32(exp((i - 255 + B) * scale)), computed in double, with B = max(0, log(FLT_MAX / size) - 5) / scale: as
+    large as the sum can bear.
     """
     headroom = max(0.0, np.log(float(np.finfo(_F32).max) / size) - 5.0) / float(_F32(scale))
     exponents = (np.arange(256) - 255 + headroom) * float(_F32(scale))

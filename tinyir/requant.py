@@ -6,23 +6,24 @@ value. An integer form
 
     y = clamp((acc * multiplier + rounding) >> shift)                    one 64-bit multiply, zero point included
 
-never decreases either. So the two are equal for every accumulator of an interval exactly when they are equal at both its
-ends and change at the same thresholds in between: a few comparisons prove what no number of samples could. For a given
-multiplier each threshold bounds `rounding` from below and from above; `solve` looks for a multiplier near m * 2^shift
-for which these bounds leave room. Where there is none (some channels in a hundred) the product is emulated in integers.
+never decreases either. So the two are equal for every accumulator of an interval exactly when they are equal at both
+its ends and change at the same thresholds in between: a few comparisons prove what no number of samples could. For a
+given multiplier each threshold bounds `rounding` from below and from above; `solve` looks for a multiplier near
+m * 2^shift for which these bounds leave room. Where there is none (some channels in a hundred) `apply_emulated` says
+what the C does: the f32 product itself, in integers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .arith import requantize
+from .arith import requantize, saturate
 from .ir import Array
 from .types import DType
 
-__all__ = ["Requant", "apply", "prove", "solve", "thresholds"]
+__all__ = ["Requant", "apply", "apply_emulated", "prove", "solve", "thresholds"]
 
 _SEARCH = 64
 """Multipliers tried on each side of the nearest one."""
@@ -44,12 +45,13 @@ class Requant:
     scale: Array  # f32: the multiplier of the reference
     zero_point: int
     dtype: DType
+    zero_first: bool = False  # the reference adds the zero point before it rounds
 
 
-def thresholds(scale: Array, zero_point: int, dtype: DType) -> Array:
+def thresholds(scale: Array, zero_point: int, dtype: DType, zero_first: bool = False) -> Array:
     """The least int32 accumulator whose result is at least v, for each v above the least value of `dtype`. [C, 255]
 
-    `scale` [C] is f32 and positive. 2^31 stands for "none".
+    `scale` [C] is f32, positive and below 2^24. 2^31 stands for "none".
     """
     low, high = dtype.range
     wanted = np.arange(low + 1, high + 1)
@@ -61,19 +63,53 @@ def thresholds(scale: Array, zero_point: int, dtype: DType) -> Array:
     # Invariant: the result at `below` is less than wanted (or below is under int32), that at `reached` is not.
     while np.any(reached - below > 1):
         middle = (below + reached) >> 1
-        result = requantize(np.clip(middle, -(2**31), 2**31 - 1), factor, zero_point, dtype)
+        result = requantize(np.clip(middle, -(2**31), 2**31 - 1), factor, zero_point, dtype, zero_first=zero_first)
         enough = result.astype(np.int64) >= wanted
         done = reached - below <= 1
         reached = np.where(enough & ~done, middle, reached)
         below = np.where(~enough & ~done, middle, below)
-    return reached
+    return np.asarray(reached)
 
 
 def apply(form: Requant, accumulator: Array) -> Array:
     """Results of the integer form for accumulators [..., C], whether proved or not."""
     wide = accumulator.astype(np.int64) * form.multiplier + form.rounding
-    low, high = form.dtype.range
-    return np.clip(wide >> form.shift, low, high).astype(form.dtype.numpy)
+    return saturate(wide >> form.shift, form.dtype)
+
+
+def apply_emulated(form: Requant, accumulator: Array) -> Array:
+    """Results of the reference computed with integers only, as the C does for channels without a proved form.
+
+    f32(acc), its product with the 24-bit significand of the scale and rint are each a rounding to even; so is the sum
+    with the zero point where that comes first (there |acc| < 2^17, so a shift of 43 or more leaves nothing but it).
+    """
+    significand, exponent = np.frexp(form.scale.astype(np.float64))
+    factor = np.ldexp(significand, 24).astype(np.int64)
+    shift = np.clip(24 - exponent, 0, 62).astype(np.int64)
+    wide = accumulator.astype(np.int64)
+    product = _to_24_bits(_to_24_bits(np.abs(wide)) * factor)
+    if not form.zero_first:
+        return saturate(np.sign(wide) * _shift_to_even(product, shift) + form.zero_point, form.dtype)
+    small = np.minimum(shift, 42)
+    total = np.sign(wide) * np.where(shift > 42, 0, product) + (np.int64(form.zero_point) << small)
+    return saturate(np.sign(total) * _shift_to_even(_to_24_bits(np.abs(total)), small), form.dtype)
+
+
+def _to_24_bits(values: Array) -> Array:
+    """Whole numbers rounded to 24 significant bits, ties to even."""
+    drop = np.maximum(np.frexp(values.astype(np.float64))[1] - 24, 0).astype(np.int64)
+    # frexp may have rounded up to the next power of two; one bit less then still rounds the same way or is exact
+    drop = np.where((values >> np.maximum(drop + 23, 0)) == 0, np.maximum(drop - 1, 0), drop)
+    return np.asarray(_shift_to_even(values, drop) << drop)
+
+
+def _shift_to_even(values: Array, shift: Array) -> Array:
+    """values / 2^shift rounded to a whole number, ties to even; `values` are not negative."""
+    floor = values >> shift
+    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0)
+    rest = values - (floor << shift)
+    up = (rest > half) | ((rest == half) & (half > 0) & (floor & 1 == 1))
+    return np.asarray(floor + up)
 
 
 def prove(form: Requant, low: Array, high: Array) -> Array:
@@ -83,17 +119,18 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
     there and the one before.
     """
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
-    limits = thresholds(form.scale, form.zero_point, form.dtype)  # [C, 255]
+    limits = thresholds(form.scale, form.zero_point, form.dtype, form.zero_first)  # [C, 255]
     points = np.concatenate([limits, limits - 1, low[:, None], high[:, None]], axis=1).T  # [512, C]
     points = np.clip(points, low, high)
-    expected = requantize(points, form.scale, form.zero_point, form.dtype)
+    expected = requantize(points, form.scale, form.zero_point, form.dtype, zero_first=form.zero_first)
     return np.asarray(np.all(apply(form, points) == expected, axis=0) & (form.multiplier >= 0))
 
 
-def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array) -> Requant:
+def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False) -> Requant:
     """The integer form of each channel, and whether it is proved, for accumulators in [low, high] ([C] each).
 
-    `scale` [C] is the f32 multiplier of the reference: positive and finite. Bounds must lie within int32.
+    `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds must lie within int32. `zero_first`
+    as in `arith.requantize`.
     """
     scale = np.asarray(scale, np.float32).reshape(-1)
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
@@ -101,10 +138,10 @@ def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array) 
     shift = np.clip(31 - exponent, 0, _MAX_SHIFT).astype(np.int64)  # multiplier in [2^30, 2^31) where the shift allows
     nominal = np.rint(np.ldexp(scale.astype(np.float64), shift)).astype(np.int64)
     nominal = np.minimum(nominal, 2**31 - 1)
-    limits = thresholds(scale, zero_point, dtype)
+    limits = thresholds(scale, zero_point, dtype, zero_first)
     multiplier, rounding = _search(nominal, shift, limits, zero_point, dtype, low, high)
-    form = Requant(multiplier, rounding, shift, np.ones(scale.shape, bool), scale, zero_point, dtype)
-    return Requant(multiplier, rounding, shift, prove(form, low, high), scale, zero_point, dtype)
+    form = Requant(multiplier, rounding, shift, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
+    return replace(form, proved=prove(form, low, high))
 
 
 def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array, high: Array) \
@@ -138,8 +175,8 @@ def _rounding_bounds(multiplier: Array, shift: Array, limits: Array, zero_point:
                      high: Array) -> tuple[Array, Array]:
     """Least and greatest rounding constant with which every threshold is right.
 
-    (T*M + R) >> s >= v and ((T-1)*M + R) >> s < v bound R on both sides; a threshold outside (low, high] bounds it on one
-    side only, by the end of the interval.
+    (T*M + R) >> s >= v and ((T-1)*M + R) >> s < v bound R on both sides; a threshold outside (low, high] bounds it on
+    one side only, by the end of the interval.
     """
     least_value, most_value = dtype.range
     values = np.arange(least_value + 1, most_value + 1, dtype=np.int64) << shift[:, None]  # [C, 255]
