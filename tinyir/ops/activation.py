@@ -35,22 +35,31 @@ def apply_activation(array: Array, act: Activation, act_args: tuple[float, ...] 
     """f of every element, in the element type of `array`."""
     if act == "none":
         return array
-    args = [array.dtype.type(value) for value in act_args] if array.dtype.kind == "f" else list(act_args)
+    one = array.dtype.type
     if act == "relu":
-        return np.maximum(array, array.dtype.type(0))
+        return np.asarray(np.maximum(array, one(0)))
     if act == "clip":
-        return np.minimum(np.maximum(array, args[0]), args[1]).astype(array.dtype, copy=False)
+        low, high = (one(_representable(value, array)) for value in act_args)
+        return np.asarray(np.minimum(np.maximum(array, low), high))
     if act == "leaky_relu":
-        return np.where(array >= 0, array, array * args[0])
+        return np.asarray(np.where(array >= 0, array, array * one(act_args[0])))
     if act == "hard_sigmoid":
         return hard_sigmoid(array, *act_args)
-    return array * hard_sigmoid(array, 1 / 6, 0.5)
+    return np.asarray(array * hard_sigmoid(array, 1 / 6, 0.5))
+
+
+def _representable(bound: float, array: Array) -> float:
+    """The bound itself for floats, for integers the nearest one of the element type."""
+    if array.dtype.kind == "f":
+        return bound
+    limits = np.iinfo(array.dtype)
+    return int(min(max(bound, limits.min), limits.max))
 
 
 def hard_sigmoid(array: Array, alpha: float, beta: float) -> Array:
     """max(0, min(1, alpha * x + beta)), in the element type of `array`."""
     one = array.dtype.type
-    return np.clip(array * one(alpha) + one(beta), one(0), one(1))
+    return np.asarray(np.clip(array * one(alpha) + one(beta), one(0), one(1)))
 
 
 def activation_of(op: Op) -> tuple[Activation, tuple[float, ...]] | None:

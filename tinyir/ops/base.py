@@ -1,7 +1,7 @@
 """What op classes of the `nn` dialect share: checks of operands and results, and two abstract families.
 
 `Spatial` ops answer which input rows (or columns) an output span needs; `Elementwise` ops compute each element of the
-result from the elements at the same place, so that question is trivial and the result may take over an operand's memory.
+result from the elements at the same place: that question is trivial, and the result may take over an operand's memory.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ class NnOp(Op):
         return TensorType(tuple(shape), dtype, quant)
 
     def require_rank(self, value: Value, rank: int, name: str, meaning: str = "") -> None:
-        found = value.type.rank
-        self.require(found == rank, "{} has {} dimensions, expected {}{}", name, found, rank, meaning and f" ({meaning})")
+        found, names = value.type.rank, f" ({meaning})" if meaning else ""
+        self.require(found == rank, "{} has {} dimensions, expected {}{}", name, found, rank, names)
+
+    def require_vector(self, value: Value, name: str, count: int, what: str) -> None:
+        found = "x".join(map(str, value.shape))
+        self.require(value.shape == (count,), "{} is {}, expected one entry for each of {} {}", name, found,
+                     count, what)
 
     def require_float(self, value: Value, name: str = "x") -> None:
         self.require(value.type.dtype.is_float, "{} is {}, expected floats", name, value.type.dtype)
@@ -73,11 +78,11 @@ class Elementwise(Spatial):
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         """The same span, or the only row of an operand that is broadcast along this axis."""
-        value, rank = self.operands[operand], self.out.type.rank
-        dimension = axis_index(axis) - rank + (value.type.rank if value is not None else 0)
-        if value is None or rank <= axis_index(axis) or dimension < 0:
-            return Span(0, 0)
-        return Span(0, 1) if value.shape[dimension] == 1 else out
+        value, from_end = self.operands[operand], self.out.type.rank - axis_index(axis)
+        if value is None or from_end <= 0 or not out.extent:
+            return out
+        broadcast = from_end > value.type.rank or value.shape[-from_end] == 1
+        return Span(0, 1) if broadcast else out
 
     def reuses(self) -> int | None:
         """The first operand that fills as many bytes as the result and is not a constant."""

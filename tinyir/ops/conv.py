@@ -12,8 +12,15 @@ from typing import final
 
 import numpy as np
 
-from ..geometry import Axis, Span, axis_index, spread_input_span, spread_output_extent, window_input_span
-from ..geometry import window_output_extent
+from ..geometry import (
+    Axis,
+    Span,
+    axis_index,
+    spread_input_span,
+    spread_output_extent,
+    window_input_span,
+    window_output_extent,
+)
 from ..ir import Array, Value
 from ..types import TensorType
 from .activation import Activation, apply_activation, require_activation
@@ -32,8 +39,7 @@ def _require_conv(op: NnOp, x: Value, weight: Value, bias: Value | None, channel
     op.require_same_dtype(x, weight, ("x", "weight"))
     if bias is not None:
         op.require_same_dtype(x, bias, ("x", "bias"))
-        found = "x".join(map(str, bias.shape))
-        op.require(bias.shape == (channels,), "bias is {}, expected one entry for each of {} channels", found, channels)
+        op.require_vector(bias, "bias", channels, "channels")
 
 
 def _require_ranks(op: NnOp, x: Value, weight: Value, weight_rank: int, meaning: str) -> None:
@@ -223,7 +229,8 @@ class ConvTranspose2D(Spatial, opname="nn.conv_transpose2d"):
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         a = axis_index(axis) - 1
-        return spread_input_span(out, self.kernel[a], self.stride[a], self.dilation[a], self.pad[a], self.x.shape[a + 1])
+        extent = self.x.shape[a + 1]
+        return spread_input_span(out, self.kernel[a], self.stride[a], self.dilation[a], self.pad[a], extent)
 
 
 @final
@@ -246,14 +253,12 @@ class BatchNorm(Elementwise, opname="nn.batch_norm"):
         for name in ("scale", "shift", "mean", "variance"):
             value: Value = getattr(self, name)
             self.require_same_dtype(self.x, value, ("x", name))
-            found = "x".join(map(str, value.shape))
-            self.require(value.shape == (channels,), "{} is {}, expected one entry for each of {} channels", name, found,
-                         channels)
+            self.require_vector(value, name, channels, "channels")
         return self.result_of(self.x.shape, self.x.type.dtype)
 
     def reference(self, x: Array, scale: Array, shift: Array, mean: Array, variance: Array) -> Array:
         factor = scale / np.sqrt(variance + x.dtype.type(self.epsilon))
-        return (x - mean) * factor + shift
+        return np.asarray((x - mean) * factor + shift)
 
 
 def _require_steps(op: NnOp, stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int]) -> None:

@@ -61,17 +61,13 @@ class Relu(_NumberUnary, opname="nn.relu"):
 
 @final
 class Clip(_NumberUnary, opname="nn.clip"):
-    """y = min(max(x, low), high), the bounds rounded to the element type. ONNX: Clip."""
+    """y = min(max(x, low), high), the bounds as the element type has them. ONNX: Clip."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def reference(self, x: Array) -> Array:
-        if x.dtype.kind == "f":
-            return apply_activation(x, "clip", (self.low, self.high))
-        limits = np.iinfo(x.dtype)
-        low, high = (int(min(max(v, limits.min), limits.max)) for v in (self.low, self.high))
-        return np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+        return apply_activation(x, "clip", (self.low, self.high))
 
 
 @final
@@ -90,7 +86,7 @@ class Sigmoid(Unary, opname="nn.sigmoid"):
 
     def reference(self, x: Array) -> Array:
         power = np.exp(-np.abs(x))  # never overflows
-        return np.where(x >= 0, 1 / (1 + power), power / (1 + power)).astype(x.dtype, copy=False)
+        return np.where(x >= 0, 1 / (1 + power), power / (1 + power))
 
 
 @final
@@ -138,7 +134,7 @@ class Selu(Unary, opname="nn.selu"):
 
     def reference(self, x: Array) -> Array:
         gamma, alpha = x.dtype.type(1.05070102214813232421875), x.dtype.type(1.67326319217681884765625)
-        return gamma * np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))
+        return np.asarray(gamma * np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))))
 
 
 @final
@@ -372,8 +368,7 @@ class Maximum(Binary, opname="nn.max"):
 
 @final
 class PRelu(Elementwise, opname="nn.prelu"):
-    """y = x if x >= 0 else slope * x; the slope broadcasts to x (channels last: one slope a channel is [C]). ONNX: PRelu.
-    """
+    """y = x if x >= 0 else slope * x; the slope broadcasts to x (one slope a channel is [C]). ONNX: PRelu."""
 
     x: Value
     slope: Value
@@ -391,7 +386,7 @@ class PRelu(Elementwise, opname="nn.prelu"):
 
 @final
 class Cast(Elementwise, opname="nn.cast"):
-    """y = x as another element type: floats are truncated toward zero (undefined outside the range of the result), wider
+    """y = x as another element type: floats are truncated toward zero (undefined outside the range of the result),
     integers wrap, and bool is x != 0. ONNX: Cast.
     """
 

@@ -41,8 +41,7 @@ class Dense(NnOp, opname="nn.dense"):
         if self.bias is None:
             return
         self.require_same_dtype(self.x, self.bias, ("x", "bias"))
-        found = "x".join(map(str, self.bias.shape))
-        self.require(self.bias.shape == (outputs,), "bias is {}, expected one entry for each of {} outputs", found, outputs)
+        self.require_vector(self.bias, "bias", outputs, "outputs")
 
     def verify(self) -> None:
         require_activation(self, self.act, self.act_args)

@@ -21,19 +21,20 @@ _UNWRITTEN = 0xA5
 
 @final
 class Slot(Op, opname="mem.slot"):
-    """`size_bytes` bytes of `arena` from `offset` on, seen as an array. Without an offset it is not placed yet: memory of
-    its own, filled with 0xA5.
+    """`size_bytes` bytes of `arena` from `offset` on, seen as an array. Without an offset it is not placed yet: memory
+    of its own, filled with 0xA5.
     """
 
     pure = False  # each slot is another piece of memory, however alike
 
     arena: Value
-    offset: int | None = None               # bytes from the beginning of the arena
     result: BufferType
+    offset: int | None = None               # bytes from the beginning of the arena
 
     def infer(self) -> BufferType:
         text = "x".join(map(str, self.result.shape))
-        self.require(all(d >= 1 for d in self.result.shape), "the slot would be {}, every dimension must be at least 1", text)
+        good = all(d >= 1 for d in self.result.shape)
+        self.require(good, "the slot would be {}, every dimension must be at least 1", text)
         return self.result
 
     def verify(self) -> None:

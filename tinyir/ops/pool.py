@@ -33,7 +33,8 @@ class _Pool(Spatial):
         result = self.result_of((x.shape[0], *out, x.shape[3]), x.type.dtype, x.type.quant)
         for a, name in ((0, "rows"), (1, "columns")):
             counts = _taps_inside(out[a], kernel[a], stride[a], dilation[a], self._pads()[a], (0, x.shape[a + 1]))
-            self.require(int(counts.min()) > 0, "window {} of the {} sees nothing but padding", int(counts.argmin()), name)
+            least = int(counts.argmin())
+            self.require(int(counts[least]) > 0, "window {} of the {} sees nothing but padding", least, name)
         return result
 
     def _window(self) -> tuple[Value, tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -90,8 +91,8 @@ class MaxPool(_Pool, opname="nn.max_pool"):
 @final
 class AvgPool(_Pool, opname="nn.avg_pool"):
     """y[n, i, j, c] = (sum over ky, kx of x[n, i*sy + ky*dy - top, j*sx + kx*dx - left, c]) / count, where count is
-    the number of taps inside x, or inside x and `pad` if count_include_pad. `ceil_pad` adds rows below and columns to the
-    right that are never counted: ONNX's ceil_mode. ONNX: AveragePool.
+    the number of taps inside x, or inside x and `pad` if count_include_pad. `ceil_pad` adds rows below and columns to
+    the right that are never counted: ONNX's ceil_mode. ONNX: AveragePool.
     """
 
     x: Value                                # [N, H, W, C]
@@ -129,4 +130,4 @@ class AvgPool(_Pool, opname="nn.avg_pool"):
             sums = piece.copy() if sums is None else np.add(sums, piece, out=sums)
         assert sums is not None
         counts = self.counts("rows")[:, None, None] * self.counts("columns")[:, None]
-        return sums / counts.astype(x.dtype)
+        return np.asarray(sums / counts.astype(x.dtype))

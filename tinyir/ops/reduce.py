@@ -13,8 +13,8 @@ from ..ir import Array, Value
 from ..types import I64, Shape, TensorType
 from .base import NnOp, normal_axis
 
-__all__ = ["ArgMax", "ArgMin", "LogSoftmax", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-           "Softmax"]
+__all__ = ["ArgMax", "ArgMin", "LogSoftmax", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+           "ReduceSum", "Softmax"]
 
 
 class Reduce(NnOp):
@@ -137,7 +137,7 @@ class _SoftmaxFamily(NnOp):
         return self.result_of(self.x.shape, self.x.type.dtype)
 
     def _shifted(self, x: Array) -> Array:
-        return x - x.max(axis=self.axis, keepdims=True)
+        return np.asarray(x - x.max(axis=self.axis, keepdims=True))
 
 
 @final

@@ -7,6 +7,7 @@ Source: the ONNX operator specification, Resize (opset 19). Positions are comput
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, final
 
 import numpy as np
@@ -21,13 +22,19 @@ __all__ = ["Coordinates", "NearestRounding", "Resize"]
 Coordinates = Literal["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners"]
 NearestRounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 _HALF, _ONE = np.float32(0.5), np.float32(1)
+_ROUNDINGS: dict[NearestRounding, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda position: np.asarray(np.ceil(position - _HALF)),
+    "round_prefer_ceil": lambda position: np.asarray(np.floor(position + _HALF)),
+}
 
 
 @final
 class Resize(Spatial, opname="nn.resize"):
-    """y[n, i, j, c] = x at the position that output row i and column j correspond to: the nearest pixel, or the weighted
-    mean of the four around it; positions outside x are moved to its edge. With s the scale of the axis (`scales`, as the
-    model gives it), I and O its input and output extents, output position o corresponds to
+    """y[n, i, j, c] = x at the position that output row i and column j correspond to: the nearest pixel, or the
+    weighted mean of the four around it; positions outside x are moved to its edge. With s the scale of the axis
+    (`scales`, as the model gives it), I and O its input and output extents, output position o corresponds to
 
     | coordinates          | position                                                        |
     |----------------------|-----------------------------------------------------------------|
@@ -62,9 +69,10 @@ class Resize(Spatial, opname="nn.resize"):
         self.require(len(self.scales) == 2 and min(self.scales) > 0, "scales is {}, expected two positive numbers",
                      list(self.scales))
         for scale, before, after in zip(self.scales, self.x.shape[1:3], self.out.shape[1:3], strict=True):
-            # A model that gives sizes has a scale of their ratio, rounded; one that gives scales has floor of the product.
-            self.require(abs(before * scale - after) < 1.001, "a scale of {} makes {} out of {}, the result has {}", scale,
-                         int(before * scale), before, after)
+            # A model that gives sizes has a scale of their ratio, rounded; one with scales has floor of the product.
+            near = abs(before * scale - after) < 1.001
+            self.require(near, "a scale of {} makes {} out of {}, the result has {}", scale, int(before * scale),
+                         before, after)
 
     def positions(self, axis: Axis) -> Array:
         """For each output row (or column) where it lies in x: float32, not yet clipped."""
@@ -88,10 +96,7 @@ class Resize(Spatial, opname="nn.resize"):
     def nearest_sources(self, axis: Axis) -> Array:
         """For each output row (or column) the input row (or column) that mode nearest copies."""
         position = self.positions(axis)
-        rounded = {
-            "floor": np.floor, "ceil": np.ceil,
-            "round_prefer_floor": lambda p: np.ceil(p - _HALF), "round_prefer_ceil": lambda p: np.floor(p + _HALF),
-        }[self.nearest](position)
+        rounded = _ROUNDINGS[self.nearest](position)
         return np.clip(rounded.astype(np.int64), 0, self.x.shape[axis_index(axis)] - 1)
 
     def linear_sources(self, axis: Axis) -> tuple[Array, Array, Array]:
@@ -103,7 +108,7 @@ class Resize(Spatial, opname="nn.resize"):
 
     def reference(self, x: Array) -> Array:
         if self.mode == "nearest":
-            return x[:, self.nearest_sources("rows")][:, :, self.nearest_sources("columns")]
+            return np.take(np.take(x, self.nearest_sources("rows"), 1), self.nearest_sources("columns"), 2)
         return self._mix(self._mix(x, "columns"), "rows")
 
     def _mix(self, x: Array, axis: Axis) -> Array:

@@ -41,8 +41,8 @@ class _Moving(NnOp):
 
 @final
 class Pad(_Moving, Spatial, opname="nn.pad"):
-    """x with `before` and `after` elements around each axis; negative numbers crop. `value` (a stored element) fills them
-    in mode constant; reflect mirrors x without repeating the edge, edge repeats it, wrap continues at the other end.
+    """x with `before` and `after` elements around each axis; negative numbers crop. `value` (a stored element) fills
+    them in mode constant; reflect mirrors x without repeating the edge, edge repeats it, wrap starts over.
     ONNX: Pad.
     """
 
@@ -55,12 +55,13 @@ class Pad(_Moving, Spatial, opname="nn.pad"):
     def infer(self) -> TensorType:
         x = self.x.type
         for name, amounts in (("before", self.before), ("after", self.after)):
-            self.require(len(amounts) == x.rank, "{} has {} entries, expected {}, one an axis", name, len(amounts), x.rank)
+            count = len(amounts)
+            self.require(count == x.rank, "{} has {} entries, expected {}, one an axis", name, count, x.rank)
         shape = tuple(b + d + a for b, d, a in zip(self.before, x.shape, self.after, strict=True))
         result = self._like(self.x, shape)
         for axis in range(x.rank if self.mode == "reflect" else 0):
-            most = max(self.before[axis], self.after[axis])
-            self.require(most < x.shape[axis], "axis {} has {} elements, too few to reflect {}", axis, x.shape[axis], most)
+            most, extent = max(self.before[axis], self.after[axis]), x.shape[axis]
+            self.require(most < extent, "axis {} has {} elements, too few to reflect {}", axis, extent, most)
         return result
 
     def sources(self, axis: int) -> Array:
@@ -68,12 +69,12 @@ class Pad(_Moving, Spatial, opname="nn.pad"):
         extent = self.x.shape[axis]
         place = np.arange(-self.before[axis], extent + self.after[axis])
         if self.mode == "edge":
-            return np.clip(place, 0, extent - 1)
+            return np.asarray(np.clip(place, 0, extent - 1))
         if self.mode == "wrap":
-            return place % extent
+            return np.asarray(place % extent)
         if self.mode == "reflect":
-            return extent - 1 - np.abs(extent - 1 - np.abs(place))
-        return np.where((place >= 0) & (place < extent), place, -1)
+            return np.asarray(extent - 1 - np.abs(extent - 1 - np.abs(place)))
+        return np.asarray(np.where((place >= 0) & (place < extent), place, -1))
 
     def reference(self, x: Array) -> Array:
         for axis in range(x.ndim):
@@ -93,7 +94,7 @@ class Pad(_Moving, Spatial, opname="nn.pad"):
 
 @final
 class Reshape(_Moving, opname="nn.reshape"):
-    """The same elements in the same (row-major) order under another shape. ONNX: Reshape, Flatten, Squeeze, Unsqueeze."""
+    """The same elements in row-major order under another shape. ONNX: Reshape, Flatten, Squeeze, Unsqueeze."""
 
     x: Value
     result: TensorType
@@ -180,8 +181,8 @@ class Slice(_Moving, Spatial, opname="nn.slice"):
         for axis, (begin, step, size) in enumerate(zip(self.begin, self.step, result.shape, strict=True)):
             last = begin + (size - 1) * step
             inside = step != 0 and 0 <= begin < x.shape[axis] and 0 <= last < x.shape[axis]
-            self.require(inside, "axis {} is read from {} to {} in steps of {}, expected to stay in 0 to {}", axis, begin,
-                         last, step, x.shape[axis] - 1)
+            self.require(inside, "axis {} is read from {} to {} in steps of {}, expected to stay in 0 to {}", axis,
+                         begin, last, step, x.shape[axis] - 1)
         return result
 
     def reference(self, x: Array) -> Array:
@@ -207,9 +208,10 @@ class BroadcastTo(_Moving, opname="nn.broadcast_to"):
     result: TensorType
 
     def infer(self) -> TensorType:
-        padded = (1,) * (self.result.rank - self.x.type.rank) + self.x.shape
-        good = len(padded) == self.result.rank and all(d in (1, r) for d, r in zip(padded, self.result.shape, strict=True))
-        self.require(good, "x {} does not broadcast to {}", list(self.x.shape), list(self.result.shape))
+        found, wanted = self.x.shape, self.result.shape
+        padded = (1,) * (len(wanted) - len(found)) + found
+        good = len(padded) == len(wanted) and all(d in (1, w) for d, w in zip(padded, wanted, strict=True))
+        self.require(good, "x {} does not broadcast to {}", list(found), list(wanted))
         return self._declared(self.x, self.result)
 
     def reference(self, x: Array) -> Array:
@@ -254,8 +256,8 @@ class Gather(_Moving, opname="nn.gather"):
         if indices is None or not indices.size:
             return
         low, high = int(indices.min()), int(indices.max())
-        self.require(-extent <= low and high < extent, "indices go from {} to {}, expected {} to {}", low, high, -extent,
-                     extent - 1)
+        self.require(-extent <= low and high < extent, "indices go from {} to {}, expected {} to {}", low, high,
+                     -extent, extent - 1)
 
     def reference(self, x: Array, indices: Array) -> Array:
         return np.asarray(np.take(x, indices, axis=self.axis))
