@@ -129,7 +129,7 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
 def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False) -> Requant:
     """The integer form of each channel, and whether it is proved, for accumulators in [low, high] ([C] each).
 
-    `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds must lie within int32. `zero_first`
+    `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds lie within int32. `zero_first`
     as in `arith.requantize`.
     """
     scale = np.asarray(scale, np.float32).reshape(-1)
