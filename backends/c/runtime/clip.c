@@ -1,0 +1,6 @@
+/* x, but at least low and at most high; NaN stays NaN. */
+static inline float tc_clip(float x, float low, float high)
+{
+    const float raised = x < low ? low : x;
+    return raised > high ? high : raised;
+}
