@@ -15,6 +15,7 @@ ours (the driver saves a reproducer), a *remark* says what was or was not optimi
 from __future__ import annotations
 
 import difflib
+import linecache
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,7 +33,7 @@ class NamedLoc:
     name: str
 
     def __str__(self) -> str:
-        return f'"{_escape(self.name)}"'
+        return f'"{escape(self.name)}"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,12 @@ class FileLoc:
     column: int
 
     def __str__(self) -> str:
-        return f'"{_escape(self.file)}":{self.line}:{self.column}'
+        return f'"{escape(self.file)}":{self.line}:{self.column}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLoc(FileLoc):
+    """Where the op itself stands in the text that it was read from. Not printed: the next printing is another text."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class FusedLoc:
     parts: tuple[Location, ...]
 
     def __str__(self) -> str:
-        return f'fused<"{_escape(self.by)}">[{", ".join(str(p) for p in self.parts)}]'
+        return f'fused<"{escape(self.by)}">[{", ".join(str(p) for p in self.parts)}]'
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,9 @@ Location = NamedLoc | FileLoc | FusedLoc | _UnknownLoc
 UNKNOWN = _UnknownLoc()
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def escape(text: str) -> str:
+    """`text` as it stands between the double quotes of a string of the IR."""
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
 
 
 def fuse(by: str, locations: Iterable[Location]) -> Location:
@@ -94,7 +101,8 @@ def origins(loc: Location) -> list[str]:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One message. `notes` add facts, `help` says what to do about it, `excerpt` is the source line pointed at."""
+    """One message. `notes` add facts, `help` says what to do about it, `excerpt` is the source line pointed at
+    (None: the line is looked up)."""
 
     severity: Severity
     message: str
@@ -118,10 +126,11 @@ class Diagnostic:
             names = origins(self.loc)
             return [f"  --> node {', '.join(repr(n) for n in names)}"] if names else []
         lines = [f"  --> {place.file}:{place.line}:{place.column}"]
-        if self.excerpt is not None:
+        excerpt = self.excerpt if self.excerpt is not None else linecache.getline(place.file, place.line).rstrip()
+        if excerpt:
             margin = " " * len(str(place.line))
             caret = " " * (place.column - 1) + "^"
-            lines += [f"{margin} |", f"{place.line} | {self.excerpt}", f"{margin} | {caret}"]
+            lines += [f"{margin} |", f"{place.line} | {excerpt}", f"{margin} | {caret}"]
         return lines
 
 

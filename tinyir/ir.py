@@ -7,7 +7,9 @@ Ops live in blocks, blocks in functions or in ops that have a region, functions 
 
 from __future__ import annotations
 
+import os
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .diag import UNKNOWN, Location
+from .diag import UNKNOWN, Location, error
 from .types import BufferType, Shape, TensorType, Type, dtype_of
 
 if TYPE_CHECKING:
@@ -134,10 +136,23 @@ class RandomPayload:
 
 @dataclass(frozen=True)
 class DataPayload:
-    """Array `key` of the .npz file `file`, found beside the text that names it."""
+    """Array `key` of the .npz file `file`, which is in `folder`: where the text that names it is."""
 
     file: str
     key: str
+    folder: str = ""
+
+    def load(self) -> Array:
+        """The array. Raises CompileError when the file or the key is not there."""
+        path = os.path.join(self.folder, self.file)
+        try:
+            with np.load(path) as archive:
+                return np.asarray(archive[self.key])
+        except KeyError:
+            raise error(f"{path} has no array called {self.key!r}") from None
+        except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as problem:
+            raise error(f"cannot read the constants in {path}: {problem}",
+                        help="a .tir file with data<...> needs its .npz file beside it") from None
 
 
 Payload = SplatPayload | RandomPayload | DataPayload
@@ -174,8 +189,11 @@ def _materialise(payload: Payload, type_: TensorType | BufferType) -> Array:
             return rng.uniform(-1, 1, type_.shape).astype(numpy_type)
         low, high = type_.dtype.range if type_.dtype.bits <= 8 else (-1000, 1000)
         return rng.integers(low, high, type_.shape, endpoint=True).astype(numpy_type)
-    with np.load(payload.file) as archive:
-        return np.asarray(archive[payload.key])
+    array = payload.load()
+    if array.shape != type_.shape or array.dtype != numpy_type:
+        found = f"{'x'.join(map(str, array.shape))} {array.dtype}"
+        raise error(f"array {payload.key!r} of {payload.file} is {found}, but the constant is {type_}")
+    return array
 
 
 class Arena(Value):

@@ -12,13 +12,15 @@ All are frozen, hashable and print as they are written in the text:
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = [
     "BOOL", "F16", "F32", "F64", "I4", "I8", "I16", "I32", "I64", "U4", "U8", "U16", "U32", "U64",
-    "BufferType", "DType", "IndexType", "Quant", "Shape", "TensorType", "Type", "dtype", "dtype_of", "shortest_float",
+    "BufferType", "DType", "IndexType", "Quant", "Shape", "TensorType", "Type", "dtype", "dtype_of", "read_float",
+    "shortest_float",
 ]
 
 Shape = tuple[int, ...]
@@ -81,16 +83,43 @@ def dtype_of(array_dtype: np.dtype[np.generic]) -> DType:
     return _BY_NUMPY[np.dtype(array_dtype)]
 
 
+def read_float(text: str) -> float:
+    """The number that `text` stands for in the IR: the nearest float32, or with ten significant digits or more (and
+    beyond float32's range) the nearest double."""
+    value = float(text)
+    digits = text.partition("e")[0].replace(".", "").lstrip("-0")
+    if len(digits) >= 10 or not math.isfinite(value):
+        return value
+    try:
+        single: float = struct.unpack("f", struct.pack("f", value))[0]
+    except OverflowError:
+        return value
+    return single if single or not value else value
+
+
 def shortest_float(value: float) -> str:
-    """The shortest decimal that reads back to the same float32; always has a point, an exponent, or is inf or nan."""
-    if math.isinf(value) or math.isnan(value):
-        return str(float(value))
-    single = np.float32(value)
-    if float(single) != float(value):
-        return repr(float(value))  # not a float32: keep all of it
-    text = np.format_float_positional(single, unique=True, trim="0") if 1e-5 <= abs(single) < 1e16 or single == 0 \
-        else np.format_float_scientific(single, unique=True, trim="0")
-    return text
+    """The shortest decimal that `read_float` takes back to `value`; has a point, an exponent, or is inf or nan."""
+    value = float(value)
+    if not math.isfinite(value):
+        return str(value)
+    for text in (*_float32_texts(value), repr(value)):
+        if read_float(text) == value:
+            return text
+    mantissa, exponent, power = repr(value).partition("e")
+    point = "" if "." in mantissa else "."
+    zeros = "0" * (10 - len(mantissa.replace(".", "").lstrip("-0")))
+    return f"{mantissa}{point}{zeros}{exponent}{power}"
+
+
+def _float32_texts(value: float) -> tuple[str, ...]:
+    try:
+        single = np.float32(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return ()
+    scientific = np.format_float_scientific(single, unique=True, trim="0")
+    if not (1e-5 <= abs(single) < 1e16 or single == 0):
+        return (scientific,)
+    return np.format_float_positional(single, unique=True, trim="0"), scientific
 
 
 @dataclass(frozen=True)
