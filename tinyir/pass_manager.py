@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from .diag import UNKNOWN, CompileError, Diagnostic, Location, did_you_mean, error
 from .ir import Array, Level, Module
 from .opdef import Op
-from .registry import PASSES
+from .registry import PASSES, PIPELINES, load_plugins
 from .rewrite import Rewriter, run_rewrites
 from .target import Target, target_named
 
@@ -187,7 +187,10 @@ _PASS = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
 
 
 def parse_pipeline(text: str) -> list[Pass]:
-    """The passes of a pipeline string such as `fold-batch-norm,plan-arena{align=32}`. Raises CompileError."""
+    """The passes of a pipeline string such as `fold-batch-norm,plan-arena{align=32}`. Raises CompileError.
+
+    The name of a pipeline stands for its passes: `my-pass,O2` runs my-pass and then what -O2 runs.
+    """
     passes: list[Pass] = []
     position = 0
     while position < len(text):
@@ -195,11 +198,21 @@ def parse_pipeline(text: str) -> list[Pass]:
         if match is None:
             raise error(f"pipeline: cannot read {text[position:position + 30]!r}",
                         help="a pipeline is pass,pass{option=value,option=value},pass")
-        passes.append(_make_pass(match[1], match[2] or ""))
+        passes += _passes_called(match[1], match[2])
         position = match.end()
         if match[3] == "," and position == len(text):
             raise error("pipeline: there is a comma but no pass behind it")
     return passes
+
+
+def _passes_called(name: str, options: str | None) -> list[Pass]:
+    """The pass of that name, or the passes of the pipeline of that name (which takes no options)."""
+    if PASSES.find(name) is None:
+        load_plugins()
+    text = PIPELINES.find(name)
+    if text is None or options is not None:
+        return [_make_pass(name, options or "")]
+    return parse_pipeline(text)
 
 
 def print_pipeline(passes: Iterable[Pass]) -> str:
