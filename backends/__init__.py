@@ -1,1 +1,7 @@
-"""Backends: what becomes of a module at mem level. Importing this registers them and their kernels."""
+"""Backends: what becomes of a module. Importing this registers them, their kernels and lowering rules."""
+
+from __future__ import annotations
+
+from . import c
+
+__all__ = ["c"]

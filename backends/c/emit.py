@@ -1,0 +1,267 @@
+"""A module at mem level -> model.c, model.h, model_weights.c.
+
+    k.dense_f32(%x, @fc.weight, none) -> (%y)     one line of the IR
+
+        /* 4: k.dense_f32(%x, @fc.weight, none) -> (%y)
+         *    ONNX: Gemm_6   640 MACs */
+        dense_f32(x, kws_fc_weight, y);           one statement of C
+
+The C is freestanding C99: it includes <stdint.h> and <stddef.h> only, calls nothing outside, and its only mutable
+object is the arena. Equal modules give equal bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+from typing import Literal
+
+from tinyir.ir import Module
+from tinyir.registry import BACKENDS
+
+from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
+from .data import declaration, definition
+from .header import arena_names, banner, comment_safe, header_text, hooked_prototype, parameters, prototype
+from .library import needed
+from .options import Options
+from .program import Call, PlacedSlot, Program, gather, op_text
+from .text import c_identifier, c_type, describe, fill
+
+__all__ = ["emit_c"]
+
+_MODEL = """
+    {banner}
+
+    #include "{header}"
+
+    #if defined(__cplusplus) && !defined(restrict)
+    #define restrict __restrict__
+    #endif
+
+    {placement}
+
+    /* No loop below may become a call of memcpy or memset: there may be no library to link with. */
+    #if defined(__clang__)
+    #pragma clang attribute push(__attribute__((no_builtin)), apply_to = function)
+    #elif defined(__GNUC__)
+    #pragma GCC optimize("no-tree-loop-distribute-patterns")
+    #endif
+
+    {constants}
+
+    {plan}
+    {arena}
+
+    {library}
+
+    {functions}
+
+    {run}
+
+    #if defined(__clang__)
+    #pragma clang attribute pop
+    #endif
+"""
+
+_WEIGHTS = """
+    {banner}
+
+    #include <stdint.h>
+
+    {placement}
+
+    #ifdef __cplusplus
+    extern "C" {
+    #endif
+
+    {declarations}
+
+    {definitions}
+
+    #ifdef __cplusplus
+    }
+    #endif
+"""
+
+_PLACEMENT = """
+    /* Where {what} go{es}; a definition on the command line of the compiler wins. */
+    #ifndef {macro}
+    #define {macro}{default}
+    #endif
+"""
+
+
+def emit_c(module: Module, *, name: str = "", arena: Literal["static", "caller"] = "static", hooks: bool = False,
+           single_file: bool = False, sections: Mapping[str, str] | None = None) -> dict[str, bytes]:
+    """The files of `module` by name: `<name>.c`, `<name>.h` and, unless `single_file`, `<name>_weights.c`.
+
+    `name` is also the prefix of every external symbol; by default it is the module's. The opening comment shows the
+    module attributes model_file, model_sha256, options, target and pipeline where they are present. Raises
+    CompileError if the module is not at level mem or its slots are not placed.
+    """
+    options = Options(arena, hooks, single_file, dict(sections or {}))
+    program = gather(module, name or module.name)
+    stem = c_identifier(name or module.name)
+    files = {f"{stem}.c": _model_text(program, options, stem), f"{stem}.h": header_text(program, options, f"{stem}.h")}
+    if program.consts and not single_file:
+        files[f"{stem}_weights.c"] = _weights_text(program, options, stem)
+    return {file: re.sub(r"\n{3,}", "\n\n", text).encode("ascii") for file, text in files.items()}
+
+
+BACKENDS.add("c", emit_c)
+
+
+def _model_text(program: Program, options: Options, stem: str) -> str:
+    texts = list(program.functions.values())
+    placed = []
+    if program.arenas and options.arena == "static":
+        placed.append(_placement(program, options, "arena"))
+    if program.consts and options.single_file:
+        placed.append(_placement(program, options, "weights"))
+    return fill(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
+                placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
+                arena=_arena(program, options), library="\n\n".join(t.strip() for t in needed(texts)),
+                functions="\n\n".join(t.strip() for t in texts), run=_run(program, options))
+
+
+def _weights_text(program: Program, options: Options, stem: str) -> str:
+    macro = f"{program.macro}_WEIGHTS_ATTRIBUTE"
+    return fill(_WEIGHTS, banner=banner(program, f"{stem}_weights.c", "the constants."),
+                placement=_placement(program, options, "weights"),
+                declarations="\n".join(f"extern {declaration(c, s)};" for c, s in program.consts.items()),
+                definitions="\n".join(definition(c, s, f"{macro} ") for c, s in program.consts.items()))
+
+
+def _placement(program: Program, options: Options, what: Literal["arena", "weights"]) -> str:
+    section = options.sections.get(what)
+    default = f' __attribute__((section("{section}")))' if section else ""
+    noun = "the constants" if what == "weights" else "the arena"
+    return fill(_PLACEMENT, what=noun, es="" if what == "weights" else "es", default=default,
+                macro=f"{program.macro}_{what.upper()}_ATTRIBUTE")
+
+
+def _constants(program: Program, options: Options) -> str:
+    if options.single_file:
+        prefix = f"{program.macro}_WEIGHTS_ATTRIBUTE static "
+        return "\n".join(definition(c, s, prefix) for c, s in program.consts.items())
+    if not program.consts:
+        return ""
+    lines = [f"extern {declaration(c, s)}; /* {describe(c.shape, c.type.dtype)} */" for c, s in program.consts.items()]
+    return "\n".join(["#ifdef __cplusplus", 'extern "C" {', "#endif", *lines, "#ifdef __cplusplus", "}", "#endif"])
+
+
+def _plan(program: Program) -> str:
+    """The memory plan as a table in a comment: where each slot is and between which calls its bytes count."""
+    if not program.slots:
+        return ""
+    width = max(4, *(len(s.name) for s in program.slots))
+    lines = [f"/* Memory plan: {program.arena_bytes} bytes. A slot's bytes count from its first call to its last.",
+             " *", f" *   {'slot':<{width}}     bytes    offset      calls  holds"]
+    for slot in program.slots:
+        calls = f"{slot.first}..{slot.last}"
+        holds = describe(slot.value.shape, slot.value.type.dtype)
+        size = slot.value.type.size_bytes
+        lines.append(f" *   {slot.name:<{width}}  {size:>8}  {slot.offset:>8}  {calls:>9}  {holds}")
+    return "\n".join([*lines, " */"])
+
+
+def _arena(program: Program, options: Options) -> str:
+    if options.arena == "caller":
+        return ""
+    attribute = f"{program.macro}_ARENA_ATTRIBUTE"
+    return "\n".join(f"static uint8_t {name}[{arena.size}] __attribute__((aligned({arena.align}))) {attribute};"
+                     for name, arena in zip(arena_names(program), program.arenas, strict=False))
+
+
+def _run(program: Program, options: Options) -> str:
+    """run(), or run_hooked() and a run() that calls it."""
+    body = "\n".join(f"    {line}" if line else "" for line in _body(program, options))
+    if not options.hooks:
+        return f"{prototype(program, options)}\n{{\n{body}\n}}\n"
+    names = [p.rpartition("*")[2] for p in parameters(program, options)]
+    call = f"return {program.symbol}_run_hooked({', '.join([*names, 'NULL', 'NULL'])});"
+    return (f"{hooked_prototype(program, options)}\n{{\n{body}\n}}\n\n"
+            f"{prototype(program, options)}\n{{\n    {call}\n}}\n\n{_layer_names(program)}")
+
+
+def _body(program: Program, options: Options) -> list[str]:
+    lines = [*_checks(program, options), *_slot_pointers(program, options)]
+    for call in program.calls:
+        lines += _call_lines(program, options, call)
+    return [*lines, "return 0;"]
+
+
+def _checks(program: Program, options: Options) -> list[str]:
+    names = [p.rpartition("*")[2] for p in parameters(program, options)]
+    lines = []
+    if names:
+        condition = textwrap.fill(" || ".join(f"{n} == NULL" for n in names), 100, subsequent_indent="    ")
+        lines += [*f"if ({condition}) {{".splitlines(), f"    return {program.macro}_ERROR_NULL;", "}"]
+    if options.arena == "caller":
+        for name, arena in zip(arena_names(program), program.arenas, strict=False):
+            lines += [f"if ((uintptr_t){name} % {arena.align}u != 0u) {{",
+                      f"    return {program.macro}_ERROR_ALIGN;", "}"]
+    return [*lines, ""]
+
+
+def _slot_pointers(program: Program, options: Options) -> list[str]:
+    names = dict(zip(program.arenas, arena_names(program), strict=False))
+    lines = [_slot_pointer(slot, names[slot.arena], options) for slot in program.slots]
+    return [*lines, ""] if lines else []
+
+
+def _slot_pointer(slot: PlacedSlot, arena: str, options: Options) -> str:
+    base = f"(uint8_t *){arena}" if options.arena == "caller" else arena
+    kind = c_type(slot.value.type.dtype)
+    return f"{kind} *const {slot.name} = ({kind} *)(void *)({base} + {slot.offset});"
+
+
+def _call_lines(program: Program, options: Options, call: Call) -> list[str]:
+    lines = [*_call_comment(call), *_statement(program, call)]
+    if options.hooks:
+        written = call.op.writes[0]
+        lines += ["if (hook != NULL) {",
+                  f"    hook(user, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
+    return [*lines, ""]
+
+
+def _call_comment(call: Call) -> list[str]:
+    macs = call.op.macs()
+    text = f"{call.number}: {op_text(call.op)}"
+    origin = f"ONNX: {', '.join(call.nodes) or 'none'}" + (f"; {macs} MACs" if macs else "")
+    lines = [*textwrap.wrap(comment_safe(text), 104), *textwrap.wrap(comment_safe(origin), 104)]
+    return [("/* " if i == 0 else " *    ") + line + (" */" if i == len(lines) - 1 else "")
+            for i, line in enumerate(lines)]
+
+
+def _statement(program: Program, call: Call) -> list[str]:
+    batch = call.op.batch()
+    steps = {id(getattr(call.op, name)) for name in call.op.batched} if batch > 1 else set()
+    arguments = []
+    for argument in call.op.arguments():
+        if isinstance(argument, int):
+            arguments.append(str(argument))
+        elif id(argument) in steps:
+            arguments.append(f"{program.address(argument)} + n * {argument.type.elements // batch}")
+        else:
+            arguments.append(program.address(argument))
+    statement = textwrap.wrap(f"{call.function}({', '.join(arguments)});", 108, subsequent_indent="    ",
+                              break_long_words=False, break_on_hyphens=False)
+    if batch == 1:
+        return statement
+    return [f"for (int32_t n = 0; n < {batch}; n++) {{", *(f"    {line}" for line in statement), "}"]
+
+
+def _layer_names(program: Program) -> str:
+    names = [comment_safe(", ".join(call.nodes) or call.op.opname) for call in program.calls]
+    table = "".join('        "' + n.replace("\\", "\\\\").replace('"', '\\"') + '",\n' for n in names)
+    return fill("""
+        const char *{symbol}_layer_name(int32_t layer)
+        {
+            static const char *const names[] = {
+        {table}
+            };
+            return layer >= 0 && layer < {count} ? names[layer] : NULL;
+        }
+    """, symbol=program.symbol, table=table or "        NULL,\n", count=len(names))

@@ -1,0 +1,208 @@
+"""What the emitter says about a module at mem level, as facts: names, calls, slots and their lives, sizes.
+
+Everything is decided here, once, in textual order; `emit`, `header` and `data` only write it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tinyir.diag import CompileError, Diagnostic, error, origins
+from tinyir.ir import Arena, Const, Module, Value
+from tinyir.opdef import Op
+from tinyir.ops.mem import MemReturn, Slot, View
+
+from .kernels.base import Kernel
+from .text import RESERVED, c_identifier, c_type
+
+__all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
+
+
+class Names:
+    """Identifiers of one scope: each given out once."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+
+    def fresh(self, wanted: str) -> str:
+        """`wanted`, with a number behind it if it is taken."""
+        name, number = wanted, 1
+        while name in self._taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A graph input or output: `name` is the C parameter, `macro` what its macros start with."""
+
+    name: str
+    macro: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class PlacedSlot:
+    """A slot of an arena; `first` and `last` are the numbers of the calls between which its bytes count."""
+
+    name: str
+    value: Value
+    arena: Arena
+    offset: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call number `number`: a kernel op and the function that computes it."""
+
+    number: int
+    op: Kernel
+    function: str
+
+    @property
+    def nodes(self) -> list[str]:
+        """The ONNX nodes that it stems from."""
+        return origins(self.op.loc)
+
+
+@dataclass
+class Program:
+    """A module as the C files show it."""
+
+    module: Module
+    symbol: str
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    slots: list[PlacedSlot] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    functions: dict[str, str] = field(default_factory=dict)
+    """Text of each kernel function by its name, in the order of first use."""
+    consts: dict[Const, str] = field(default_factory=dict)
+    """The symbol of each constant that a call reads."""
+    roots: dict[Value, str] = field(default_factory=dict)
+    """The C expression for the address of each argument, slot and constant."""
+
+    @property
+    def macro(self) -> str:
+        return self.symbol.upper()
+
+    @property
+    def arenas(self) -> list[Arena]:
+        """The arenas that have bytes, in the order of the module."""
+        return [a for a in self.module.arenas.values() if a.size]
+
+    @property
+    def arena_bytes(self) -> int:
+        return sum(a.size or 0 for a in self.arenas)
+
+    @property
+    def const_bytes(self) -> int:
+        return sum(c.type.size_bytes for c in self.consts)
+
+    @property
+    def macs(self) -> int:
+        return sum(call.op.macs() for call in self.calls)
+
+    def address(self, value: Value) -> str:
+        """The C expression for the address of a buffer, typed by its elements."""
+        root = root_of(value)
+        if root.type.dtype == value.type.dtype:
+            return self.roots[root]
+        const = "const " if isinstance(root, Const) else ""
+        return f"({const}{c_type(value.type.dtype)} *)({const}void *){self.roots[root]}"
+
+
+def root_of(value: Value) -> Value:
+    """The slot, argument or constant whose bytes `value` is a view of."""
+    while (view := value.defining(View)) is not None:
+        value = view.x
+    return value
+
+
+def gather(module: Module, symbol: str) -> Program:
+    """The facts of `module`, all of whose slots have their place. Raises CompileError if it is not ready for C."""
+    if module.level != "mem":
+        raise error(f"C is written from level mem, module @{module.name} is at level {module.level}",
+                    help="the pipeline has to end with lower-to-mem,plan-arena")
+    program = Program(module, c_identifier(symbol))
+    _name_tensors(program)
+    _name_calls(program)
+    _place_slots(program)
+    return program
+
+
+def _name_tensors(program: Program) -> None:
+    """Parameters get the names of the graph's inputs and outputs; macros the same in capitals."""
+    func = program.module.main
+    locals_, macros = Names(RESERVED), Names({"ARENA", "ERROR"})
+    for values, tensors in ((func.inputs, program.inputs), (func.written, program.outputs)):
+        for value in values:
+            name = c_identifier(value.name)
+            tensor = Tensor(locals_.fresh(name), f"{program.macro}_{macros.fresh(name.upper())}", value)
+            tensors.append(tensor)
+            program.roots[value] = tensor.name
+    symbols = Names({f"{program.symbol}_{word}" for word in ("run", "run_hooked", "hook", "layer_name", "arena")})
+    for op in program.module.main.block.walk():
+        for const in (root_of(v) for v in op.reads):
+            if isinstance(const, Const) and const not in program.consts:
+                name = symbols.fresh(f"{program.symbol}_{c_identifier(const.name)}")
+                program.consts[const] = program.roots[const] = name
+        if isinstance(op, Slot):
+            program.roots[op.out] = locals_.fresh(c_identifier(op.out.name))
+
+
+def _name_calls(program: Program) -> None:
+    """One function for each different text; its name is the kernel's stem, with a number where stems collide."""
+    names = Names()
+    by_text: dict[str, str] = {}
+    for op in _kernels(program.module):
+        text = op.source()
+        key = f"{op.stem()}\n{text}"
+        if key not in by_text:
+            by_text[key] = names.fresh(op.stem())
+            program.functions[by_text[key]] = text.replace("{name}", by_text[key])
+        program.calls.append(Call(len(program.calls), op, by_text[key]))
+
+
+def _kernels(module: Module) -> Iterator[Kernel]:
+    for op in module.main.block.walk():
+        if isinstance(op, Kernel):
+            yield op
+        elif not isinstance(op, (Slot, View, MemReturn)):
+            message = f"the C backend does not know how to write {op.opname}"
+            raise CompileError((Diagnostic("internal", message, op.loc),))
+
+
+def _place_slots(program: Program) -> None:
+    lives: dict[Value, list[int]] = {}
+    for call in program.calls:
+        for value in (*call.op.reads, *call.op.writes):
+            lives.setdefault(root_of(value), []).append(call.number)
+    for op in program.module.main.block.walk():
+        if isinstance(op, Slot) and op.out in lives:
+            program.slots.append(_placed(op, program.roots[op.out], lives[op.out]))
+
+
+def _placed(slot: Slot, name: str, life: list[int]) -> PlacedSlot:
+    arena = slot.arena
+    if slot.offset is None or not isinstance(arena, Arena) or arena.size is None:
+        raise error(f"slot %{slot.out.name} has no place in its arena yet", loc=slot.loc,
+                    help="the pipeline has to end with plan-arena")
+    return PlacedSlot(name, slot.out, arena, slot.offset, min(life), max(life))
+
+
+def op_text(op: Op) -> str:
+    """The op as its line in the IR starts: `k.conv2d_f32(%image, @w, none) -> (%p1)`."""
+    def name(value: Value | None) -> str:
+        if value is None:
+            return "none"
+        return f"{'@' if isinstance(value, Const) else '%'}{value.name}"
+
+    fields = type(op).schema.operands
+    reads = [v for f, group in zip(fields, op.operand_groups, strict=True) if not f.written for v in group]
+    return f"{op.opname}({', '.join(map(name, reads))}) -> ({', '.join(map(name, op.writes))})"
