@@ -87,11 +87,11 @@ class Resize(Spatial, opname="nn.resize"):
             return place * np.float32(extent - 1) / np.float32(max(count - 1, 1))
         if self.coordinates == "pytorch_half_pixel" and count == 1:
             return place
-        centred = (place + _HALF) / scale - _HALF
-        if self.coordinates != "half_pixel_symmetric":
-            return centred
-        adjustment = np.float32(count) / (scale * np.float32(extent))
-        return np.float32(extent / 2) * (_ONE - adjustment) + centred
+        centre = (place + _HALF) / scale
+        if self.coordinates == "half_pixel_symmetric":
+            adjustment = np.float32(count) / (scale * np.float32(extent))
+            centre = np.float32(extent / 2) * (_ONE - adjustment) + centre
+        return centre - _HALF
 
     def nearest_sources(self, axis: Axis) -> Array:
         """For each output row (or column) the input row (or column) that mode nearest copies."""
@@ -100,11 +100,14 @@ class Resize(Spatial, opname="nn.resize"):
         return np.clip(rounded.astype(np.int64), 0, self.x.shape[axis_index(axis)] - 1)
 
     def linear_sources(self, axis: Axis) -> tuple[Array, Array, Array]:
-        """For each output row (or column) the two input rows that mode linear mixes, and the weight of the second."""
+        """For each output row (or column) the two input rows that mode linear mixes, and the weight of the second.
+
+        Where a position lies on a row, that row is both, and the weight 0.
+        """
         last = self.x.shape[axis_index(axis)] - 1
         position = np.clip(self.positions(axis), np.float32(0), np.float32(last))
         first = position.astype(np.int64)
-        return first, np.minimum(first + 1, last), position - first.astype(np.float32)
+        return first, np.ceil(position).astype(np.int64), position - first.astype(np.float32)
 
     def reference(self, x: Array) -> Array:
         if self.mode == "nearest":

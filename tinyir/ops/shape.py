@@ -41,8 +41,9 @@ class _Moving(NnOp):
 
 @final
 class Pad(_Moving, Spatial, opname="nn.pad"):
-    """x with `before` and `after` elements around each axis; negative numbers crop. `value` (a stored element) fills
-    them in mode constant; reflect mirrors x without repeating the edge, edge repeats it, wrap starts over.
+    """x with `before` and `after` elements around each axis; negative numbers crop, which is done first. `value` (a
+    stored element) is put there in mode constant; reflect mirrors without repeating the edge, edge repeats it, wrap
+    starts over.
     ONNX: Pad.
     """
 
@@ -59,22 +60,29 @@ class Pad(_Moving, Spatial, opname="nn.pad"):
             self.require(count == x.rank, "{} has {} entries, expected {}, one an axis", name, count, x.rank)
         shape = tuple(b + d + a for b, d, a in zip(self.before, x.shape, self.after, strict=True))
         result = self._like(self.x, shape)
-        for axis in range(x.rank if self.mode == "reflect" else 0):
-            most, extent = max(self.before[axis], self.after[axis]), x.shape[axis]
-            self.require(most < extent, "axis {} has {} elements, too few to reflect {}", axis, extent, most)
+        for axis in range(x.rank):
+            kept, most = self._kept(axis), max(self.before[axis], self.after[axis])
+            self.require(kept.extent > 0, "nothing of axis {} is left", axis)
+            self.require(self.mode != "reflect" or most < kept.extent, "axis {} has {} elements, too few to reflect {}",
+                         axis, kept.extent, most)
         return result
+
+    def _kept(self, axis: int) -> Span:
+        """What cropping leaves of x along `axis`."""
+        return Span(max(-self.before[axis], 0), self.x.shape[axis] + min(self.after[axis], 0))
 
     def sources(self, axis: int) -> Array:
         """For each position of the result along `axis` the position in x that it copies, -1 for the fill value."""
-        extent = self.x.shape[axis]
-        place = np.arange(-self.before[axis], extent + self.after[axis])
+        kept = self._kept(axis)
+        count = kept.extent
+        place = np.arange(self.out.shape[axis]) - max(self.before[axis], 0)
+        if self.mode == "constant":
+            return np.asarray(np.where((place >= 0) & (place < count), kept.begin + place, -1))
         if self.mode == "edge":
-            return np.asarray(np.clip(place, 0, extent - 1))
+            return np.asarray(kept.begin + np.clip(place, 0, count - 1))
         if self.mode == "wrap":
-            return np.asarray(place % extent)
-        if self.mode == "reflect":
-            return np.asarray(extent - 1 - np.abs(extent - 1 - np.abs(place)))
-        return np.asarray(np.where((place >= 0) & (place < extent), place, -1))
+            return np.asarray(kept.begin + place % count)
+        return np.asarray(kept.begin + count - 1 - np.abs(count - 1 - np.abs(place)))
 
     def reference(self, x: Array) -> Array:
         for axis in range(x.ndim):
