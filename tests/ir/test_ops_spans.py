@@ -126,8 +126,9 @@ def test_the_ends_of_the_span_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("op", [Relu(value(3, 4)), Tanh(value(3, 4)), Add(value(3, 4), value(3, 4)),
-                                Div(value(4), value(3, 4)), PRelu(value(3, 4), value(4)), Reshape(value(3, 4),
-                                TensorType((12,), F32)), BatchNorm(value(3, 4), value(4), value(4), value(4), value(4))])
+                                Div(value(4), value(3, 4)), PRelu(value(3, 4), value(4)),
+                                Reshape(value(3, 4), TensorType((12,), F32)),
+                                BatchNorm(value(3, 4), value(4), value(4), value(4), value(4))])
 def test_memory_that_may_be_taken_over(op: Op) -> None:
     index = op.reuses()
     assert index is not None
