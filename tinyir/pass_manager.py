@@ -141,6 +141,9 @@ class Instrument:
     def failed(self, number: int, pass_: Pass, module: Module, ctx: Context, problem: BaseException) -> None:
         """Called after a pass that raised."""
 
+    def finish(self, module: Module, ctx: Context) -> None:
+        """Called once, after the last pass; not if a pass raised."""
+
 
 @dataclass
 class PassManager:
@@ -156,6 +159,8 @@ class PassManager:
             instrument.start(module, ctx)
         for number, pass_ in enumerate(self.passes, 1):
             self._run_one(number, pass_, module, ctx)
+        for instrument in self.instruments:
+            instrument.finish(module, ctx)
         return ctx
 
     def _run_one(self, number: int, pass_: Pass, module: Module, ctx: Context) -> None:
