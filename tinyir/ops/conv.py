@@ -22,12 +22,13 @@ from ..geometry import (
     window_output_extent,
 )
 from ..ir import Array, Value
-from ..types import TensorType
+from ..types import Shape, TensorType
 from .activation import Activation, apply_activation, require_activation
 from .base import Elementwise, NnOp, Spatial
 from .window import axis_pads, pad_rows_columns, tap_slices, windows
 
-__all__ = ["BatchNorm", "Conv2D", "ConvTranspose2D", "DepthwiseConv2D"]
+__all__ = ["BatchNorm", "Conv2D", "ConvTranspose2D", "DepthwiseConv2D", "Pair", "Quad", "convolve",
+           "convolve_depthwise", "require_groups", "window_shape", "window_span"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
@@ -47,11 +48,38 @@ def _require_ranks(op: NnOp, x: Value, weight: Value, weight_rank: int, meaning:
     op.require_rank(weight, weight_rank, "weight", meaning)
 
 
-def _require_groups(op: NnOp, groups: int, inputs: int, outputs: int, per_group: int) -> None:
+def require_groups(op: NnOp, groups: int, inputs: int, outputs: int, per_group: int) -> None:
+    """Raise CompileError unless `groups` divide both channels and x has `per_group` channels for each."""
     op.require(groups >= 1, "groups is {}, expected at least 1", groups)
     op.require(inputs == per_group * groups, "x has {} channels, weight expects {}{}", inputs, per_group * groups,
                f" ({per_group} for each of {groups} groups)" if groups > 1 else "")
     op.require(outputs % groups == 0, "{} output channels do not divide into {} groups", outputs, groups)
+
+
+def convolve(x: Array, weight: Array, stride: Pair, pad: Quad, dilation: Pair, groups: int = 1) -> Array:
+    """The sums of products of `nn.conv2d`, [N, OH, OW, O], in the element type of the arrays; x is zero outside."""
+    view = windows(pad_rows_columns(x, pad, 0), weight.shape[1:3], stride, dilation)  # [N, OH, OW, C, KH, KW]
+    batch, height, width = view.shape[:3]
+    outputs, per_group = weight.shape[0] // groups, weight.shape[3]
+    parts = []
+    for g in range(groups):
+        columns = view[:, :, :, g * per_group:(g + 1) * per_group].reshape(batch * height * width, -1)
+        rows = weight[g * outputs:(g + 1) * outputs].transpose(0, 3, 1, 2).reshape(outputs, -1)
+        parts.append(columns @ rows.T)
+    return np.concatenate(parts, axis=1).reshape(batch, height, width, -1)
+
+
+def convolve_depthwise(x: Array, weight: Array, stride: Pair, pad: Quad, dilation: Pair) -> Array:
+    """The sums of products of `nn.depthwise_conv2d`, [N, OH, OW, C * M], in the element type of the arrays."""
+    padded = pad_rows_columns(x, pad, 0)
+    if weight.shape[2] != x.shape[3]:
+        padded = np.repeat(padded, weight.shape[2] // x.shape[3], axis=3)
+    taps = tap_slices(padded, weight.shape[:2], stride, dilation)
+    products = (piece * weight[ky, kx] for ky, kx, piece in taps)
+    sums = next(products)
+    for product in products:
+        sums += product
+    return np.asarray(sums)
 
 
 def _finish(sums: Array, bias: Array | None, act: Activation, act_args: tuple[float, ...]) -> Array:
@@ -85,30 +113,22 @@ class Conv2D(Spatial, opname="nn.conv2d"):
         _require_ranks(self, self.x, self.weight, 4, "O, KH, KW, C / groups")
         outputs = self.weight.shape[0]
         _require_conv(self, self.x, self.weight, self.bias, outputs)
-        _require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
-        return _window_result(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+        require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
+        shape = window_shape(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+        return self.result_of(shape, self.x.type.dtype)
 
     def verify(self) -> None:
         require_activation(self, self.act, self.act_args)
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        padded = pad_rows_columns(x, self.pad, 0)
-        view = windows(padded, self.kernel, self.stride, self.dilation)  # [N, OH, OW, C, KH, KW]
-        batch, height, width = view.shape[:3]
-        outputs, per_group = weight.shape[0] // self.groups, weight.shape[3]
-        parts = []
-        for g in range(self.groups):
-            columns = view[:, :, :, g * per_group:(g + 1) * per_group].reshape(batch * height * width, -1)
-            rows = weight[g * outputs:(g + 1) * outputs].transpose(0, 3, 1, 2).reshape(outputs, -1)
-            parts.append(columns @ rows.T)
-        sums = parts[0] if self.groups == 1 else np.concatenate(parts, axis=1)
-        return _finish(sums.reshape(batch, height, width, -1), bias, self.act, self.act_args)
+        sums = convolve(x, weight, self.stride, self.pad, self.dilation, self.groups)
+        return _finish(sums, bias, self.act, self.act_args)
 
     def macs(self) -> int:
         return self.out.type.elements * int(np.prod(self.weight.shape[1:]))
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
-        return _window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+        return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
 
 
 @final
@@ -142,27 +162,21 @@ class DepthwiseConv2D(Spatial, opname="nn.depthwise_conv2d"):
         self.require(outputs % channels == 0, "weight has {} channels, expected a multiple of the {} of x", outputs,
                      channels)
         _require_conv(self, self.x, self.weight, self.bias, outputs)
-        return _window_result(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+        shape = window_shape(self, self.x, outputs, self.kernel, self.stride, self.pad, self.dilation)
+        return self.result_of(shape, self.x.type.dtype)
 
     def verify(self) -> None:
         require_activation(self, self.act, self.act_args)
 
     def reference(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        padded = pad_rows_columns(x, self.pad, 0)
-        if weight.shape[2] != x.shape[3]:
-            padded = np.repeat(padded, weight.shape[2] // x.shape[3], axis=3)
-        sums: Array | None = None
-        for ky, kx, piece in tap_slices(padded, self.kernel, self.stride, self.dilation):
-            product = piece * weight[ky, kx]
-            sums = product if sums is None else np.add(sums, product, out=sums)
-        assert sums is not None
+        sums = convolve_depthwise(x, weight, self.stride, self.pad, self.dilation)
         return _finish(sums, bias, self.act, self.act_args)
 
     def macs(self) -> int:
         return self.out.type.elements * self.kernel[0] * self.kernel[1]
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
-        return _window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+        return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
 
 
 @final
@@ -192,7 +206,7 @@ class ConvTranspose2D(Spatial, opname="nn.conv_transpose2d"):
         _require_ranks(self, self.x, self.weight, 4, "O, KH, KW, C / groups")
         outputs = self.weight.shape[0]
         _require_conv(self, self.x, self.weight, self.bias, outputs)
-        _require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
+        require_groups(self, self.groups, self.x.shape[3], outputs, self.weight.shape[3])
         _require_steps(self, self.stride, self.pad, self.dilation)
         self.require_pair("output_pad", self.output_pad, 0)
         batch, *extents, _ = self.x.shape
@@ -267,14 +281,15 @@ def _require_steps(op: NnOp, stride: Sequence[int], pad: Sequence[int], dilation
     op.require_pair("pad", pad, 0, 4)
 
 
-def _window_result(op: NnOp, x: Value, channels: int, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) \
-        -> TensorType:
+def window_shape(op: NnOp, x: Value, channels: int, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) -> Shape:
+    """[N, OH, OW, channels] for windows over x [N, H, W, C]. Raises CompileError for bad steps or no window."""
     _require_steps(op, stride, pad, dilation)
     batch, *extents, _ = x.shape
     out = [window_output_extent(extents[a], kernel[a], stride[a], dilation[a], axis_pads(pad, a)) for a in (0, 1)]
-    return op.result_of((batch, *out, channels), x.type.dtype)
+    return op.result_of((batch, *out, channels), x.type.dtype).shape
 
 
-def _window_span(out: Span, axis: Axis, x: Value, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) -> Span:
+def window_span(out: Span, axis: Axis, x: Value, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) -> Span:
+    """The span of x [N, H, W, C] that the windows of the output span `out` read."""
     a = axis_index(axis) - 1
     return window_input_span(out, kernel[a], stride[a], dilation[a], pad[a], x.shape[a + 1])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..types import I64, Shape, TensorType
 from .base import NnOp, normal_axis
 
 __all__ = ["ArgMax", "ArgMin", "LogSoftmax", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-           "ReduceSum", "Softmax"]
+           "ReduceSum", "Softmax", "reduced_shape"]
 
 
 class Reduce(NnOp):
@@ -30,12 +31,16 @@ class Reduce(NnOp):
         return tuple(sorted(normal_axis(a, self.x.type.rank) for a in self.axes))
 
     def infer(self) -> TensorType:
-        x = self.x.type
         self.require_number(self.x)
-        self.require(len(self.axes) > 0, "axes is empty, expected the axes to fold")
-        axes = [self.require_axis(a, x.rank) for a in self.axes]
-        self.require(len(set(axes)) == len(axes), "axes {} name one axis twice", list(self.axes))
-        return self.result_of(_folded_shape(x.shape, tuple(axes), self.keepdims), x.dtype)
+        return self.result_of(reduced_shape(self, self.x, self.axes, self.keepdims), self.x.type.dtype)
+
+
+def reduced_shape(op: NnOp, x: Value, axes: Sequence[int], keepdims: bool) -> Shape:
+    """The shape of x with `axes` folded. Raises CompileError for an axis that x does not have, or has been named."""
+    op.require(len(axes) > 0, "axes is empty, expected the axes to fold")
+    folded = tuple(op.require_axis(a, x.type.rank) for a in axes)
+    op.require(len(set(folded)) == len(folded), "axes {} name one axis twice", list(axes))
+    return _folded_shape(x.shape, folded, keepdims)
 
 
 def _folded_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
