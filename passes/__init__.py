@@ -1,1 +1,23 @@
-"""To be filled by its owner."""
+"""Our passes. Importing this package registers them, and the pipelines made of them."""
+
+from __future__ import annotations
+
+from . import (
+    canonicalize,
+    fold_batch_norm,
+    fold_constants,
+    fold_scale,
+    fuse_activation,
+    fuse_pad,
+    layout_nhwc,
+    liveness,
+    lower_to_mem,
+    pipelines,
+    plan_arena,
+    recognise_activations,
+)
+
+__all__ = [
+    "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "layout_nhwc",
+    "liveness", "lower_to_mem", "pipelines", "plan_arena", "recognise_activations",
+]

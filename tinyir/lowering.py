@@ -55,11 +55,11 @@ class Lowering:
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
 
     def bind(self, value: Value, buffer: Value) -> None:
-        """Let `buffer` hold `value`: an argument of the new function."""
-        self._buffers[value] = buffer
+        """Let `buffer`, an argument of the new function, hold `value`."""
+        self._buffers[value] = self._buffers[buffer] = buffer
 
     def alias(self, value: Value, base: Value) -> None:
-        """Let `value` be the same bytes as `base`, in another shape."""
+        """Let `value` be the same bytes as `base` (a tensor, or an argument of the new function), in another shape."""
         self._bases[value] = base
 
     def buffer(self, value: Value) -> Value:
@@ -94,6 +94,9 @@ class Lowering:
         return self._view(self.buffer(base), _buffer_type(value), value.name)
 
     def _view(self, base: Value, type_: BufferType, name: str) -> Value:
+        inner = base.defining(View)
+        if inner is not None:
+            base = inner.x
         if base.type == type_:
             return base
         view = View(base, result=type_)

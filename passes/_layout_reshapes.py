@@ -1,0 +1,209 @@
+"""The part of layout-nhwc that looks at one reshape or transpose at a time.
+
+    %t = nn.transpose(%x) {perm = [0, 3, 1, 2]} : tensor<1x16x8x8xf32>
+    %f = nn.reshape(%t) : tensor<1x1024xf32>
+    %y = nn.dense(%f, @w, @b) : tensor<1x10xf32>
+        ->
+    %f = nn.reshape(%x) : tensor<1x1024xf32>
+    %y = nn.dense(%f, @w_columns_permuted, @b) : tensor<1x10xf32>
+
+Transposes sink below reshapes, and reshapes below element-wise ops, so that transposes meet and cancel and layers stand
+next to what can be fused into them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyir.ir import Const, Value
+from tinyir.opdef import Op
+from tinyir.ops import (
+    BatchNorm,
+    Binary,
+    Cast,
+    Dense,
+    Reshape,
+    Transpose,
+    Unary,
+)
+from tinyir.rewrite import Rewriter
+from tinyir.types import Shape, TensorType
+
+from ._layers import with_columns
+from ._permutations import Perm, compose, identity, moves_nothing, permuted
+from ._values import tensor_type
+
+
+def merge_transposes(op: Transpose, rw: Rewriter) -> None:
+    """Two transposes are one, one that moves nothing goes, one of a constant is done now."""
+    inner, data = op.x.defining(Transpose), op.x.data
+    if op.perm == identity(len(op.perm)):
+        rw.replace(op, op.x)
+    elif inner is not None:
+        rw.replace(op, Transpose(inner.x, perm=compose(inner.perm, op.perm)))
+    elif data is not None:
+        rw.replace(op, rw.const(np.ascontiguousarray(data.transpose(op.perm)), op.x.name, op.loc, op.out.type))
+
+
+def merge_reshapes(op: Reshape, rw: Rewriter) -> None:
+    """A reshape of a reshape reads the source; one that changes nothing goes."""
+    inner = op.x.defining(Reshape)
+    if op.out.type == op.x.type:
+        rw.replace(op, op.x)
+    elif inner is not None:
+        rw.replace(op, Reshape(inner.x, result=tensor_type(op.out)))
+
+
+def reshape_instead(op: Transpose, rw: Rewriter) -> None:
+    """A transpose that moves only axes of extent 1 is a reshape."""
+    if moves_nothing(op.x.shape, op.perm):
+        rw.replace(op, Reshape(op.x, result=tensor_type(op.out)))
+
+
+# -- transposes below reshapes ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Axes [begin, end) of the shape before a reshape that become axes [new_begin, new_end) of the shape after it."""
+
+    begin: int
+    end: int
+    new_begin: int
+    new_end: int
+
+
+def _groups(before: Shape, after: Shape) -> list[_Group]:
+    """The finest way to cut two shapes of as many elements into runs of axes with equal products."""
+    groups, i, j = [], 0, 0
+    while i < len(before) or j < len(after):
+        start, new_start = i, j
+        product = new_product = 1
+        if i < len(before):
+            product, i = before[i], i + 1
+        if j < len(after):
+            new_product, j = after[j], j + 1
+        while product != new_product:
+            if product < new_product:
+                product, i = product * before[i], i + 1
+            else:
+                new_product, j = new_product * after[j], j + 1
+        groups.append(_Group(start, i, new_start, j))
+    return groups
+
+
+def sink_transpose(op: Reshape, rw: Rewriter) -> None:
+    """reshape(transpose(x)) is transpose(reshape(x)), where the reshape keeps apart what the transpose moves."""
+    inner = op.x.defining(Transpose)
+    if inner is None or op.x.type.quant is not None:
+        return
+    plan = _reshape_first(inner.x.shape, inner.perm, op.out.shape)
+    if plan is None:
+        return
+    shape, perm = plan
+    if len(op.x.uses) > 1 and not moves_nothing(shape, perm):
+        return  # the transpose would stay for the others: one more
+    first = Reshape(inner.x, result=TensorType(shape, op.out.type.dtype))
+    if perm == identity(len(perm)):
+        rw.replace(op, first)
+        return
+    rw.insert_before(op, first)
+    rw.replace(op, Transpose(first.out, perm=perm))
+
+
+def _reshape_first(source: Shape, perm: Perm, after: Shape) -> tuple[Shape, Perm] | None:
+    """(shape, new perm) such that reshape(transpose(x, perm), after) is transpose(reshape(x, shape), new perm)."""
+    order: list[tuple[float, _Group]] = []
+    key = -1.0
+    for group in _groups(permuted(source, perm), after):
+        axes = [axis for axis in perm[group.begin:group.end] if source[axis] != 1]
+        between = [axis for axis in range(min(axes), max(axes) + 1) if source[axis] != 1] if axes else []
+        if axes != between:
+            return None  # mixes axes that do not lie side by side in x
+        key = float(axes[0]) if axes else key + 1e-3  # axes of extent 1 stay behind what they stood behind
+        order.append((key, group))
+    places = [place for _, group in sorted(order, key=lambda item: item[0])
+              for place in range(group.new_begin, group.new_end)]
+    return tuple(after[place] for place in places), tuple(places.index(place) for place in range(len(after)))
+
+
+def permute_columns(op: Dense, rw: Rewriter) -> None:
+    """A dense layer on a flattened transpose reads x itself, with the columns of its weight in the order of x."""
+    flat = op.x.defining(Reshape)
+    inner = None if flat is None else flat.x.defining(Transpose)
+    weight = op.weight.data
+    if flat is None or inner is None or weight is None:
+        return
+    source, rows = inner.x.shape, op.x.shape[0]
+    if rows != 1 and (inner.perm[0] != 0 or source[0] != rows):
+        return
+    inside = source if rows == 1 else (1, *source[1:])
+    places = np.arange(weight.shape[1]).reshape(inside).transpose(inner.perm).reshape(-1)
+    columns = np.empty_like(weight)
+    columns[:, places] = weight
+    x = rw.insert_before(op, Reshape(inner.x, result=tensor_type(op.x)), name=op.x.name)
+    rw.replace(op, with_columns(op, x.out, columns, rw))
+
+
+# -- reshapes below element-wise ops ---------------------------------------------------------------------------------
+
+
+def sink_reshape(op: Unary | Cast | BatchNorm, rw: Rewriter) -> None:
+    """f(reshape(x)) is reshape(f(x)); a batch normalisation needs the same last axis."""
+    inner = op.x.defining(Reshape)
+    if inner is None or (isinstance(op, BatchNorm) and inner.x.shape[-1:] != op.x.shape[-1:]):
+        return
+    groups: list[list[Value | None]] = [[inner.x], *op.operand_groups[1:]]
+    result = TensorType(inner.x.shape, op.out.type.dtype, op.out.type.quant)
+    _replace_below(op, type(op).build(groups, op.attrs, [result], (), op.loc), rw)
+
+
+def sink_reshapes(op: Binary, rw: Rewriter) -> None:
+    """f(reshape(a), reshape(b)) is reshape(f(a, b)), if a and b have one shape; also where one of them is constant."""
+    first, second = op.a.defining(Reshape), op.b.defining(Reshape)
+    shape = next((r.x.shape for r in (first, second) if r is not None), None)
+    if shape is None:
+        return
+    after = op.out.shape
+    operands = [_operand_below(value, shape, after, rw) for value in (op.a, op.b)]
+    if operands[0] is None or operands[1] is None:
+        return
+    result = TensorType(shape, op.out.type.dtype, op.out.type.quant)
+    _replace_below(op, type(op).build([[operands[0]], [operands[1]]], op.attrs, [result], (), op.loc), rw)
+
+
+def _replace_below(op: Op, made: Op, rw: Rewriter) -> None:
+    rw.insert_before(op, made)
+    rw.replace(op, Reshape(made.out, result=tensor_type(op.out)))
+
+
+def _operand_below(value: Value, shape: Shape, after: Shape, rw: Rewriter) -> Value | None:
+    """What to read instead of `value`, which broadcasts to `after`, when the op works on `shape`."""
+    inner = value.defining(Reshape)
+    if inner is not None:
+        return inner.x if inner.x.shape == shape and value.shape == after else None
+    data = value.data
+    if not isinstance(value, Const) or data is None:
+        return None
+    if data.size == 1:
+        return value if data.ndim <= len(shape) else rw.const(data.reshape(()), value.name, value.loc)
+    below = _broadcast_shape_below(data.shape, shape, after)
+    return None if below is None else rw.const(data.reshape(below), value.name, value.loc)
+
+
+def _broadcast_shape_below(constant: Shape, shape: Shape, after: Shape) -> Shape | None:
+    """The shape of a constant of shape `constant` that broadcasts to `after`, so that it broadcasts to `shape`."""
+    full = (1,) * (len(after) - len(constant)) + constant
+    below: list[int] = []
+    for group in _groups(shape, after):
+        mine = full[group.new_begin:group.new_end]
+        here, there = shape[group.begin:group.end], after[group.new_begin:group.new_end]
+        if mine == there:
+            below += here
+        elif all(d == 1 for d in mine):
+            below += [1] * len(here)
+        else:
+            return None
+    return tuple(below)

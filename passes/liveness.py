@@ -1,0 +1,77 @@
+"""Liveness: from which to which op of a function each slot holds data that is still needed.
+
+    0  %a = mem.slot(@arena)                %a lives over [1, 3]
+    1  k.relu_f32(%x) -> (%a)
+    2  %b = mem.view(%a)                    a use of the view is a use of its base
+    3  k.dense_f32(%b, @w, none) -> (%y)
+
+A slot is live from the first op that uses it to the last, both included, counted in textual order, which is the
+execution order. Declarations (mem.slot, mem.view) are not uses. What happens inside a region counts as happening at
+the op that has the region: a loop may come back to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyir.ir import Arena, Func, Module, Value
+from tinyir.opdef import Op
+from tinyir.ops import Slot, View
+from tinyir.pass_manager import Analysis, Context
+
+
+@dataclass(frozen=True)
+class Interval:
+    """`slot` of `size` bytes is live from op number `first` to op number `last`, both included, of `func`."""
+
+    slot: Slot
+    func: str
+    first: int
+    last: int
+    size: int
+
+    def meets(self, other: Interval) -> bool:
+        """Whether both are live at the same time. Functions of a module never run at the same time."""
+        return self.func == other.func and self.first <= other.last and other.first <= self.last
+
+
+class Liveness(Analysis[tuple[Interval, ...]]):
+    """The intervals of all slots of a mem-level module that are used at all, in order of declaration."""
+
+    @classmethod
+    def compute(cls, module: Module, ctx: Context) -> tuple[Interval, ...]:
+        return tuple(interval for func in module.funcs.values() for interval in _of_function(func))
+
+
+def _of_function(func: Func) -> list[Interval]:
+    spans: dict[Slot, tuple[int, int]] = {}
+    slots: list[Slot] = []
+    for number, outer in enumerate(func.ops):
+        for op in _with_nested(outer):
+            if isinstance(op, Slot):
+                slots.append(op)
+            if isinstance(op, (Slot, View)):
+                continue
+            for value in [*op.reads, *op.writes]:
+                base = base_of(value).op
+                if isinstance(base, Slot):
+                    spans[base] = (spans.get(base, (number, number))[0], number)
+    return [Interval(slot, func.name, *spans[slot], slot.out.type.size_bytes) for slot in slots if slot in spans]
+
+
+def _with_nested(op: Op) -> list[Op]:
+    return [op, *(inner for region in op.regions for inner in region.walk())]
+
+
+def base_of(value: Value) -> Value:
+    """The buffer whose bytes `value` is a view of, or `value` itself."""
+    while (view := value.defining(View)) is not None:
+        value = view.x
+    return value
+
+
+def live_bytes(intervals: tuple[Interval, ...], arena: Arena | None = None) -> int:
+    """The most bytes that are live at one time: no placement can need fewer."""
+    mine = [i for i in intervals if arena is None or i.slot.arena is arena]
+    return max((sum(o.size for o in mine if o.func == i.func and o.first <= i.first <= o.last) for i in mine),
+               default=0)

@@ -1,0 +1,127 @@
+"""Lower a module to mem level: tensors become buffers, each op becomes the kernels that the backend has for it.
+
+    func @main(%x: tensor<1x4x4x2xf32>) -> tensor<1x32xf32> {
+      %a = nn.relu(%x) : tensor<1x4x4x2xf32>
+      %b = nn.tanh(%a) : tensor<1x4x4x2xf32>
+      %y = nn.reshape(%b) : tensor<1x32xf32>
+      nn.return(%y)
+    }
+        ->
+    func @main(%x: buffer<1x4x4x2xf32>, %y: buffer<1x32xf32>) {
+      %a = mem.slot(@arena) : buffer<1x4x4x2xf32>
+      k.relu_f32(%x) -> (%a)
+      %b = mem.view(%y) : buffer<1x4x4x2xf32>
+      k.tanh_f32(%a) -> (%b)
+      mem.return()
+    }
+
+Results are passed by destination: what the function returns is computed where the caller wants it, through any number
+of reshapes, which cost nothing. A returned input or constant, and a value returned twice, are copied at the end. The
+kernels come from rules that backends register (`tinyir.lowering`); every op without a rule is listed in one error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import ClassVar
+
+from tinyir.diag import CompileError, Diagnostic
+from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value
+from tinyir.lowering import COPY, Lowering
+from tinyir.opdef import Op
+from tinyir.ops import MemReturn, Reshape, Return
+from tinyir.pass_manager import Context, Pass
+from tinyir.registry import LOWERINGS, load_plugins
+
+from ._values import tensor_type
+
+
+class LowerToMem(Pass):
+    """Turn tensors into buffers and ops into the kernels of the backend."""
+
+    name = "lower-to-mem"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant", "sched")
+    to_level: ClassVar[Level] = "mem"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        load_plugins()
+        _require_rules(module)
+        arena = module.add_arena("arena", ctx.target.align)
+        module.consts = {}  # each rule adds what its kernels read
+        for func in module.funcs.values():
+            block = Block()
+            low = Lowering(module, block, ctx.target, arena)
+            _lower_func(func, block, low)
+        if not arena.uses:
+            del module.arenas[arena.name]
+        module.version += 1
+
+
+def _require_rules(module: Module) -> None:
+    """One error that lists every kind of op without a lowering rule."""
+    missing = [op for op in module.walk() if not isinstance(op, (Reshape, Return))
+               and LOWERINGS.find(op.opname) is None]
+    if not missing:
+        return
+    counts = Counter(op.opname for op in missing)
+    table = tuple(f"{name}: {count} of them" for name, count in sorted(counts.items()))
+    message = f"no kernel for {len(counts)} kind{'s' if len(counts) > 1 else ''} of op: {', '.join(sorted(counts))}"
+    raise CompileError((Diagnostic("error", message, missing[0].loc, table,
+                                   "a backend gives kernels to ops by tinyir.lowering.lowers"),))
+
+
+def _lower_func(func: Func, block: Block, low: Lowering) -> None:
+    results = func.results
+    for argument in func.args:
+        made = Argument(tensor_type(argument).buffer(), argument.name, argument.loc)
+        block.args.append(made)
+        low.bind(argument, made)
+    outputs = [_output(func, index, value) for index, value in enumerate(results)]
+    block.args.extend(outputs)
+    for output in outputs:
+        low.bind(output, output)
+    roots = _alias_reshapes(func, low)
+    copied = _bind_results(results, outputs, roots, low)
+    for op in func.ops:
+        _lower_op(op, low)
+    for value, output in copied:
+        LOWERINGS.get(COPY)(low.buffer(value), output, low)
+    low.emit(MemReturn())
+    func.block, block.parent, func.outputs = block, func, len(outputs)
+
+
+def _output(func: Func, index: int, value: Value) -> Argument:
+    name = func.result_names[index] if index < len(func.result_names) else value.name
+    return Argument(tensor_type(value).buffer(), name, value.loc)
+
+
+def _alias_reshapes(func: Func, low: Lowering) -> dict[Value, Value]:
+    """Let every reshape be the bytes of what it reads; returns for each value the one that its bytes belong to."""
+    roots: dict[Value, Value] = {}
+    for op in func.ops:
+        if isinstance(op, Reshape):
+            roots[op.out] = roots.get(op.x, op.x)
+            low.alias(op.out, op.x)
+    return roots
+
+
+def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Value, Value], low: Lowering) \
+        -> list[tuple[Value, Argument]]:
+    """Let what is returned live in the output buffers; returns the pairs that have to be copied at the end."""
+    taken: set[Value] = set()
+    copied: list[tuple[Value, Argument]] = []
+    for value, output in zip(results, outputs, strict=True):
+        root = roots.get(value, value)
+        if root in taken or isinstance(root, (Argument, Const)):
+            copied.append((value, output))
+            continue
+        taken.add(root)
+        low.alias(root, output)
+    return copied
+
+
+def _lower_op(op: Op, low: Lowering) -> None:
+    if isinstance(op, (Reshape, Return)):
+        return
+    low.location = op.loc
+    LOWERINGS.get(op.opname)(op, low)
