@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from tinyir.diag import UNKNOWN, CompileError, NamedLoc, Unsupported, error
+from tinyir.diag import UNKNOWN, CompileError, Diagnostic, NamedLoc, Unsupported, error
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Block, Func, Module, Value, sanitise
 from tinyir.ops import Return
@@ -60,6 +60,7 @@ class _Importer:
         self.site = Site(self.module, Block())
         self.tensors: dict[str, Operand | _Missing] = {}
         self.sources: dict[str, tuple[str, ...]] = {}  # tensor -> inputs of the graph that it depends on
+        self.stored = {n.proto.output[0] for n in graph.nodes if n.proto.op_type == "Constant"}
         self.unsupported: list[Row] = []
 
     def run(self, dims: Mapping[str, int], shapes: Mapping[str, Shape], constants: Mapping[str, Array]) -> Module:
@@ -91,21 +92,31 @@ class _Importer:
         found = self._tensor(name)
         if isinstance(found, _Missing):
             raise AssertionError("unsupported nodes were reported")
-        return found if isinstance(found, Value) else self.site.const(name, found)
+        if isinstance(found, Value):
+            return found
+        if not found.size:
+            message = f"the output {name!r} has no elements: its shape is {list(found.shape)}"
+            raise Unsupported((Diagnostic("error", message),))
+        return self.site.const(name, found)
 
     def _tensor(self, name: str) -> Operand | _Missing:
         if name not in self.tensors:
             self.tensors[name] = self.graph.array(name)
         return self.tensors[name]
 
-    def _origins(self, name: str) -> tuple[str, ...]:
+    def origins(self, name: str) -> tuple[str, ...]:
+        """The inputs of the graph that the tensor `name` depends on."""
         return self.sources.get(name, ())
+
+    def is_stored(self, name: str) -> bool:
+        """Whether the tensor `name` comes from the file as it is: an initialiser, or a Constant node."""
+        return self.graph.is_initializer(name) or name in self.stored
 
     # -- nodes -------------------------------------------------------------------------------------------------------
 
     def _convert_all(self, nodes: Sequence[GraphNode]) -> None:
         for node in nodes:
-            sources = [source for read in node.reads() for source in self._origins(read)]
+            sources = [source for read in node.reads() for source in self.origins(read)]
             for output in filter(None, node.proto.output):
                 self.sources[output] = tuple(dict.fromkeys(sources))
             produced = self._convert(node)
@@ -132,13 +143,10 @@ class _Importer:
     def _checked(self, node: GraphNode, inputs: list[Operand | None]) -> Sequence[Operand | _Missing]:
         """Convert, and turn whatever goes wrong into a diagnostic that names the node."""
         try:
-            self._check_schema(node)
             if node.proto.op_type == "If":
                 return self._convert_if(node, inputs[0])
-            produced = self._run_converter(node, inputs)
-            for value in produced:
-                _check_not_empty(value, node)
-            return produced
+            self._check_schema(node)
+            return self._run_converter(node, inputs)
         except Unsupported:
             raise
         except CompileError as problem:
@@ -162,12 +170,12 @@ class _Importer:
 
     def _run_converter(self, node: GraphNode, inputs: list[Operand | None]) -> Sequence[Operand]:
         if all(i is None or isinstance(i, np.ndarray) for i in inputs):
-            scratch = Site(Module("scratch"), Block())
+            scratch = Site(Module("scratch"), Block(), scratch=True)
             return _evaluate(scratch, self._call(node, inputs, scratch))
         return self._call(node, inputs, self.site)
 
     def _call(self, node: GraphNode, inputs: list[Operand | None], site: Site) -> Sequence[Operand]:
-        view = Node(node, self.graph.opset, inputs, site, self._origins)
+        view = Node(node, self.graph.opset, inputs, site, self)
         produced = CONVERTERS[view.op_type](view)
         view.check_attributes()
         results = [produced] if isinstance(produced, (Value, np.ndarray)) else list(produced)
@@ -178,21 +186,14 @@ class _Importer:
     def _convert_if(self, node: GraphNode, condition: Operand | None) -> Sequence[Operand | _Missing]:
         """The branch that is taken, when that is known; its nodes join those of the graph."""
         if not isinstance(condition, np.ndarray):
-            reads = self._origins(node.proto.input[0])
-            raise Node(node, self.graph.opset, (), self.site, self._origins).unsupported(
-                "the condition has to be a constant", inputs=reads)
+            view = Node(node, self.graph.opset, (), self.site, self)
+            raise view.unsupported("the condition has to be a constant", inputs=self.origins(node.proto.input[0]))
         wanted = "then_branch" if bool(condition) else "else_branch"
         branch = next(a.g for a in node.proto.attribute if a.name == wanted)
         for tensor in branch.initializer:
             self.tensors[tensor.name] = tensor_array(tensor, f"initializer {tensor.name!r}")
         self._convert_all(named_nodes(branch, f"{node.name}/"))
         return [self._tensor(output.name) for output in branch.output]
-
-
-def _check_not_empty(value: Operand, node: GraphNode) -> None:
-    if isinstance(value, Value) and 0 in value.shape:
-        raise error(f"{node} produces a tensor without elements: its shape is {list(value.shape)}",
-                    loc=NamedLoc(node.name))
 
 
 def _evaluate(site: Site, produced: Sequence[Operand]) -> list[Array]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from tinyir.diag import CompileError, NamedLoc, did_you_mean, error
+from tinyir.diag import CompileError, Diagnostic, NamedLoc, Unsupported, did_you_mean, error
 from tinyir.pass_manager import Context
 from tinyir.types import Shape, TensorType
 
@@ -29,8 +29,9 @@ def input_types(inputs: Sequence[onnx.ValueInfoProto], dims: Mapping[str, int], 
     """The type of each input. `dims` fixes symbols, `shapes` whole inputs. Raises CompileError."""
     for info in inputs:
         if not info.type.HasField("tensor_type"):
-            raise error(f"the input {info.name!r} is not a tensor but a {info.type.WhichOneof('value') or 'nothing'}",
-                        loc=NamedLoc(info.name))
+            kind = info.type.WhichOneof("value") or "value without a type"
+            raise Unsupported((Diagnostic("error", f"the input {info.name!r} is not a tensor but a {kind}",
+                                          NamedLoc(info.name)),))
     symbols = {d.dim_param for info in inputs for d in info.type.tensor_type.shape.dim if d.dim_param}
     _check_known("--input-dim", dims, symbols, "a symbolic dimension")
     _check_known("--input-shape", shapes, {i.name for i in inputs}, "an input")
@@ -96,7 +97,10 @@ def _dynamic(info: onnx.ValueInfoProto, axis: int) -> CompileError:
 def _positive(name: str, shape: Shape) -> Shape:
     if all(d > 0 for d in shape):
         return shape
-    raise error(f"the input {name!r} has the shape {_text(shape)}, with a dimension that is zero or negative",
+    if min(shape) == 0:
+        raise Unsupported((Diagnostic("error", f"the input {name!r} has the shape {_text(shape)}: no elements at all",
+                                      NamedLoc(name), help=f"fix it with --input-shape {name}=1x3x96x96"),), (name,))
+    raise error(f"the input {name!r} has the shape {_text(shape)}, with a negative dimension",
                 loc=NamedLoc(name), help=f"fix it with --input-shape {name}=1x3x96x96 (its true shape)")
 
 

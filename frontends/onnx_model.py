@@ -56,6 +56,7 @@ class Graph:
     _arrays: dict[str, Array] = field(default_factory=dict)
 
     def is_initializer(self, name: str) -> bool:
+        """Whether `name` is stored in the file."""
         return name in self._tensors
 
     def array(self, name: str) -> Array:
@@ -202,6 +203,8 @@ def _upgrade(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
 
 def _opset(model: onnx.ModelProto, what: str) -> int:
     versions = [o.version for o in model.opset_import if o.domain in _DEFAULT_DOMAINS]
+    if not versions and all(node.domain not in _DEFAULT_DOMAINS for node in model.graph.node):
+        return int(onnx.defs.onnx_opset_version())  # its operators are all of other domains
     if not versions:
         raise error(f"{what} does not say which opset it uses", help="the field opset_import has no entry for ai.onnx")
     if versions[0] < 1:

@@ -12,7 +12,7 @@ the arithmetic is that of the IR; no chain of shape operators reaches the module
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
@@ -60,7 +60,8 @@ def element_type(code: int, what: str) -> DType:
 class Site:
     """Where ops are put: the module's main function, or a scratch block for what is evaluated at once."""
 
-    def __init__(self, module: Module, block: Block) -> None:
+    def __init__(self, module: Module, block: Block, scratch: bool = False) -> None:
+        self.scratch = scratch
         self.builder = Builder(module, block)
         self._consts: dict[tuple[str, str], Const] = {}
 
@@ -72,11 +73,21 @@ class Site:
         return self._consts[key]
 
 
+class Facts(Protocol):
+    """What the importer knows about the graph around a node."""
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """The inputs of the graph that the tensor `name` depends on."""
+
+    def is_stored(self, name: str) -> bool:
+        """Whether the tensor `name` comes from the file as it is."""
+
+
 class Node:
     """One node of the graph, on behalf of its converter."""
 
-    def __init__(self, node: GraphNode, opset: int, inputs: Sequence[Operand | None], site: Site,
-                 origins: Callable[[str], tuple[str, ...]]) -> None:
+    def __init__(self, node: GraphNode, opset: int, inputs: Sequence[Operand | None], site: Site, facts: Facts) \
+            -> None:
         self.proto = node.proto
         self.op_type = node.proto.op_type
         self.name = node.name
@@ -84,7 +95,7 @@ class Node:
         self.inputs = inputs
         self.loc = NamedLoc(node.name)
         self._site = site
-        self._origins = origins
+        self._facts = facts
         self._attributes = {a.name: a for a in node.proto.attribute}
         self._used: set[str] = set()
 
@@ -133,7 +144,7 @@ class Node:
         operand = self.operand(index)
         if isinstance(operand, Value):
             name = self.input_name(index)
-            raise self.unsupported(f"{what} ({name!r}) has to be a constant", inputs=self._origins(name))
+            raise self.unsupported(f"{what} ({name!r}) has to be a constant", inputs=self._facts.origins(name))
         return operand
 
     def optional_array(self, index: int, what: str) -> Known | None:
@@ -220,8 +231,14 @@ class Node:
         return self._site.const(self.input_name(index), array, kind)
 
     def materialise(self, array: Known, name: str) -> Const:
-        """A known tensor of the graph as a constant. Only Add, Min and Max may see infinities there (masks, bounds)."""
-        if self.op_type not in ("Add", "Min", "Max") or bool(np.isnan(array).any()):
+        """A known tensor of the graph as a constant.
+
+        Stored weights have to be finite; masks (Add), bounds (Min, Max) and what the model computes may be infinite.
+        """
+        if not array.size:
+            raise self.unsupported(f"{name!r} has no elements: its shape is {list(array.shape)}")
+        mask = self.op_type in ("Add", "Min", "Max") and not bool(np.isnan(array).any())
+        if self._facts.is_stored(name) and not mask and not self._site.scratch:
             self._check_finite(array, "the constant", name)
         return self._site.const(name, array)
 

@@ -77,7 +77,7 @@ _BINARY: dict[str, Callable[[Array, Array], Any]] = {
 }
 
 
-@converts(*_BINARY, "Not", "Where", "Mod", "NonZero")
+@converts(*_BINARY, "Not", "Where", "Mod", "NonZero", "IsNaN")
 def evaluated(node: Node) -> Produced:
     arrays = [node.array(i, f"input {i}") for i in range(len(node.inputs)) if node.has(i)]
     if node.op_type in _BINARY:
@@ -102,4 +102,5 @@ _KNOWN: dict[str, Callable[..., Known]] = {
     "Where": _where,
     "Mod": _mod,
     "NonZero": _non_zero,
+    "IsNaN": lambda node, x: np.isnan(x),
 }

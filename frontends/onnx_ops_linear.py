@@ -13,10 +13,10 @@ import numpy as np
 
 from tinyir import ops
 from tinyir.ir import Value
-from tinyir.types import Shape, TensorType
+from tinyir.types import BOOL, U8, Shape, TensorType
 
 from .onnx_node import Node, Produced, converts
-from .onnx_ops_math import scalar
+from .onnx_ops_math import as_type, scalar
 
 __all__ = ["reshaped"]
 
@@ -117,9 +117,9 @@ class _Reduction:
     def __init__(self, node: Node) -> None:
         self.node = node
         axes = node.ints("axes") if "axes" in node.given_attributes() else node.integers(1, "axes")
-        self.nothing = not axes and bool(node.integer("noop_with_empty_axes", 0))
+        nothing = bool(node.integer("noop_with_empty_axes", 0)) and not axes
         rank = node.rank(0)
-        self.axes = () if self.nothing else tuple(sorted({node.axis(a, rank) for a in axes or range(rank)}))
+        self.axes = () if nothing else tuple(sorted({node.axis(a, rank) for a in axes or range(rank)}))
         self.keepdims = bool(node.integer("keepdims", 1))
 
     def apply(self, kind: type[ops.Reduce], x: Value, name: str | None = None, keepdims: bool | None = None) -> Value:
@@ -132,10 +132,13 @@ class _Reduction:
 
 @converts(*_PLAIN)
 def reduce(node: Node) -> Produced:
-    x = node.value(0)
+    x, fold, kind = node.value(0), _Reduction(node), _PLAIN[node.op_type]
     if node.op_type == "ReduceMean" and not x.type.dtype.is_float:
         raise node.unsupported(f"of {x.type.dtype}: only floats have a mean")
-    return _Reduction(node).apply(_PLAIN[node.op_type], x)
+    if x.type.dtype != BOOL:
+        return fold.apply(kind, x)
+    folded = fold.apply(kind, as_type(node, x, U8), f"{node.base()}_u8")  # Max is "any", Min is "all"
+    return node.emit(ops.Cast(folded, TensorType(folded.shape, BOOL)))
 
 
 @converts("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")

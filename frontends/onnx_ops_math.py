@@ -17,7 +17,7 @@ from tinyir.types import DType, TensorType
 
 from .onnx_node import Node, Produced, converts, element_type
 
-__all__: list[str] = []
+__all__ = ["as_type", "scalar"]
 
 _UNARY: dict[str, type[ops.Unary]] = {
     "Relu": ops.Relu, "Sigmoid": ops.Sigmoid, "Tanh": ops.Tanh, "HardSwish": ops.HardSwish, "Softplus": ops.Softplus,
@@ -101,7 +101,12 @@ def leaky_relu(node: Node) -> Produced:
 
 @converts("PRelu")
 def prelu(node: Node) -> Produced:
-    return node.emit(ops.PRelu(node.value(0), node.value(1)))
+    """The slope broadcasts as numpy has it; before opset 7, one slope a channel was written [C]."""
+    x, slope = node.value(0), node.value(1)
+    if slope.type.rank == 1 and x.type.rank > 2 and slope.shape[0] == x.shape[1] != x.shape[-1]:
+        per_channel = (slope.shape[0], *[1] * (x.type.rank - 2))
+        slope = node.emit(ops.Reshape(slope, TensorType(per_channel, slope.type.dtype)), f"{node.base()}_slope")
+    return node.emit(ops.PRelu(x, slope))
 
 
 @converts("HardSigmoid")

@@ -130,19 +130,15 @@ def concat(node: Node) -> Produced:
 
 def _slice(node: Node, begin: Sequence[int], step: Sequence[int], shape: Shape, index: int = 0) -> Operand:
     known = node.known(0)
+    if 0 in shape:
+        return np.zeros(shape, node.dtype().numpy)  # nothing: known, whatever x is
     if known is not None:
         ends = [b + n * s for b, s, n in zip(begin, step, shape, strict=True)]
         pieces = [slice(b, e if e >= 0 else None, s) for b, e, s in zip(begin, ends, step, strict=True)]
         return np.ascontiguousarray(known[tuple(pieces)]).reshape(shape)
-    if shape == node.shape():
-        return node.operand(0) if all(s == 1 for s in step) else _emit_slice(node, begin, step, shape, index)
-    return _emit_slice(node, begin, step, shape, index)
-
-
-def _emit_slice(node: Node, begin: Sequence[int], step: Sequence[int], shape: Shape, index: int) -> Value:
-    if 0 in shape:
-        raise node.error(f"the result has no elements: its shape is {list(shape)}")
     x = node.value(0)
+    if shape == x.shape and all(s == 1 for s in step):
+        return x
     result = TensorType(shape, x.type.dtype, x.type.quant)
     return node.emit(ops.Slice(x, tuple(begin), tuple(step), result), index=index)
 

@@ -145,6 +145,11 @@ def _kernel_of(node: Node, weight: Array, spatial: int) -> Shape:
     return kernel
 
 
+def _check_single(node: Node) -> None:
+    if node.dtype().bits < 32:
+        raise node.unsupported(f"of {node.dtype()}: sums need at least 32 bits; export the model in float32")
+
+
 def _image(weight: Array) -> Array:
     """[O, C, K] of a one-dimensional convolution as [O, C, 1, K]."""
     return weight if weight.ndim == 4 else weight[:, :, None, :]
@@ -152,6 +157,7 @@ def _image(weight: Array) -> Array:
 
 @converts("Conv")
 def conv(node: Node) -> Produced:
+    _check_single(node)
     weight = node.weight(1, "the weight")
     rank = node.rank()
     x = _to_nhwc(node, node.value(0))
@@ -169,6 +175,7 @@ def conv(node: Node) -> Produced:
 
 @converts("ConvTranspose")
 def conv_transpose(node: Node) -> Produced:
+    _check_single(node)
     weight = node.weight(1, "the weight")  # [C, O / groups, KH, KW]
     rank, groups = node.rank(), node.integer("group", 1)
     x = _to_nhwc(node, node.value(0))
@@ -270,6 +277,9 @@ def resize(node: Node) -> Produced:
     scales, shape = _resize_target(node)
     if any(shape[a] != node.shape()[a] or scales[a] != 1 for a in range(min(rank, 2))):
         raise node.unsupported("of batch or channels: only the spatial dimensions of NCHW can be resized")
+    lengths = [s * d for s, d in zip(scales, node.shape(), strict=True)]
+    if coordinates == "align_corners" and any(abs(n - o) > 1e-3 for n, o in zip(lengths, shape, strict=True)):
+        raise node.unsupported("with align_corners and scales that make no whole sizes; give sizes instead")
     x = _to_nhwc(node, node.value(0))
     rows, columns = (1.0, scales[2]) if rank == 3 else (scales[2], scales[3])
     out = TensorType((x.shape[0], *_pair(shape[2:], rank - 2, 1), x.shape[3]), x.type.dtype, x.type.quant)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyir.diag import Diagnostic, NamedLoc, Unsupported
+from tinyir.diag import Diagnostic, Unsupported
 
 __all__ = ["Row", "report", "why"]
 
@@ -76,12 +76,17 @@ def report(model: str, rows: Sequence[Row]) -> Unsupported:
     for row in rows:
         groups.setdefault((row.operator, row.domain, row.reason), []).append(row)
     cells = [("operator", "domain", "nodes", "first node", "what to do")]
-    cells += [(operator, domain or "ai.onnx", str(len(group)), group[0].node, reason)
+    cells += [(operator, domain or "ai.onnx", str(len(group)), _shortened(group[0].node), reason)
               for (operator, domain, reason), group in groups.items()]
     widths = [max(len(line[column]) for line in cells) for column in range(4)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}"
                       for a, b, c, d, e in cells)
     count = len({(row.operator, row.domain) for row in rows})
     subject = f"{count} operators of {model} are" if count > 1 else f"an operator of {model} is"
-    inputs = tuple(dict.fromkeys(name for row in rows for name in row.inputs))
-    return Unsupported((Diagnostic("error", f"{subject} not supported\n{table}", NamedLoc(rows[0].node)),), inputs)
+    bindable = all(row.inputs for row in rows)
+    inputs = tuple(dict.fromkeys(name for row in rows for name in row.inputs)) if bindable else ()
+    return Unsupported((Diagnostic("error", f"{subject} not supported\n{table}"),), inputs)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:37]}..."
