@@ -121,8 +121,25 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
         placed.append(_placement(program, options, "weights"))
     return fill(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
                 placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
-                arena=_arena(program, options), library="\n\n".join(t.strip() for t in needed(texts)),
+                arena=_arena(program, options), library=_library(texts),
                 functions="\n\n".join(t.strip() for t in texts), run=_run(program, options))
+
+
+def _library(texts: list[str]) -> str:
+    """The functions of runtime/ that the kernels use, kept from fusing multiplications with additions: their results
+    are to be the same on every core."""
+    used = "\n\n".join(t.strip() for t in needed(texts))
+    return fill("""
+        #if defined(__clang__)
+        #pragma STDC FP_CONTRACT OFF
+        #endif
+
+        {used}
+
+        #if defined(__clang__)
+        #pragma STDC FP_CONTRACT DEFAULT
+        #endif
+    """, used=used) if used else ""
 
 
 def _weights_text(program: Program, options: Options, stem: str) -> str:
