@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .diag import UNKNOWN, CompileError, Diagnostic, Location, TextLoc, did_you_mean, error
+from .diag import CompileError, Diagnostic, Location, TextLoc, did_you_mean, error
 from .ir import LEVELS, Arena, Argument, Array, Block, Const, DataPayload, Func, Module, SplatPayload, Value
 from .literals import convert, literal_text
 from .opdef import MISSING, Op, OperandField
@@ -159,7 +159,7 @@ class _Builder:
         from .syntax import DataRef, Dense, Splat, symbol_name
 
         name, type_ = symbol_name(node.name), node.type
-        const = Const(name, TensorType((), DType("f32", 32)), loc=node.loc or UNKNOWN)
+        const = Const(name, TensorType((), DType("f32", 32)), loc=node.loc or self._place(node.name))
         const.type_ = type_
         self._symbols[name] = self.module.consts[name] = const
         if not isinstance(type_, (TensorType, BufferType)):
@@ -196,7 +196,7 @@ class _Builder:
 
         name = symbol_name(node.name)
         given = self._fields("an arena", node.attrs, {"size": int, "align": int})
-        arena = Arena(name, given.get("size"), given.get("align", 16), node.loc or UNKNOWN)
+        arena = Arena(name, given.get("size"), given.get("align", 16), node.loc or self._place(node.name))
         self._symbols[name] = self.module.arenas[name] = arena
 
     # -- functions
@@ -210,7 +210,7 @@ class _Builder:
                                                             "arguments": tuple[str, ...]})
             block = self._block(node.args, node.body.ops)
             func = Func(symbol_name(node.name), block, given.get("outputs", 0), given.get("results", ()),
-                        node.loc or UNKNOWN)
+                        node.loc or self._place(node.name))
             self._check_func(node, func, given)
             for arg, name in zip(block.args, given.get("arguments", ()), strict=False):
                 arg.name = name
@@ -234,7 +234,7 @@ class _Builder:
                                             f"but is declared to return {_type_list(node.results)}")
 
     def _block(self, args: Sequence[ArgNode], ops: Sequence[OpNode]) -> Block:
-        block = Block([Argument(a.type, a.name[1:], a.loc or UNKNOWN) for a in args])
+        block = Block([Argument(a.type, a.name[1:], a.loc or self._place(a.name)) for a in args])
         for node, arg in zip(args, block.args, strict=True):
             self._define(node.name, arg)
         for op_node in ops:
