@@ -1,0 +1,149 @@
+"""The inner block of convolutions and matrix products, in C: a few pixels times a few output channels.
+
+Every accumulator is a named variable, so that each compiler keeps it in a register; each weight is loaded once for all
+pixels, each input once for all channels. Two pixels by two channels, two steps at a time:
+
+    for (int32_t k = 0; k < 64; k += 2) {
+        w0 = ws[0]; w1 = ws[1];
+        v = xs[0]; a0_0 = tc_fma(v, w0, a0_0); a0_1 = tc_fma(v, w1, a0_1);
+        v = xs[64]; a1_0 = tc_fma(v, w0, a1_0); a1_1 = tc_fma(v, w1, a1_1);
+        w0 = ws[2]; w1 = ws[3];
+        v = xs[1]; ...
+        xs += 2;
+        ws += 4;
+    }
+
+With vectors an accumulator is a register of neighbouring channels and v is spread over its lanes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinyir.ops.activation import Activation
+
+from ..text import fill
+from .blocking import unroll
+from .epilogue import activation
+
+__all__ = ["Tile"]
+
+_REACH = 1020 // 4   # floats that a load instruction of a small core reaches from its base register
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The shape of an inner block and how it is written.
+
+    Accumulator a<p>_<l> is pixel p, lane l. `kind` is its C type; a lane is one channel (float) or one vector of
+    channels, then `spread` floats lie between the weights of two lanes and `apart` channels between what they are.
+    """
+
+    pixels: int
+    lanes: int
+    block: int
+    kind: str = "float"
+    spread: int = 1
+    apart: int = 1
+    fma: bool = False
+
+    @property
+    def vector(self) -> bool:
+        return self.kind != "float"
+
+    @property
+    def fills_block(self) -> bool:
+        """Whether a lane (of vectors) or all lanes (of scalars) are a whole packed block."""
+        return self.block == 4 if self.vector else self.lanes == self.block
+
+    def load(self, pointer: str, offset: int) -> str:
+        """C expression for an accumulator's worth of floats."""
+        if not self.vector:
+            return f"{pointer}[{offset}]"
+        return f"*(const {self.kind} *)({pointer} + {offset})" if offset else f"*(const {self.kind} *){pointer}"
+
+    def start(self, pixels: int, bias: str) -> str:
+        """Declarations: the accumulators of `pixels` pixels start as the bias of their channel."""
+        lines = []
+        for p in range(pixels):
+            first = [self.load(bias, lane * self.apart) if p == 0 else f"a0_{lane}" for lane in range(self.lanes)]
+            lines.append(f"{self.kind} {', '.join(f'a{p}_{lane} = {v}' for lane, v in enumerate(first))};")
+        return "\n".join(lines)
+
+    def step(self, pixels: tuple[int, int], x: list[str], w: str) -> str:
+        """One step: weights from `w` (pointer and offset in the form `ws+8`), one input per pixel from `x`."""
+        pointer, _, offset = w.partition("+")
+        first = int(offset or 0)
+        lines = [" ".join(f"w{i} = {self.load(pointer, first + i * self.spread)};" for i in range(self.lanes))]
+        for p, source in zip(range(*pixels), x, strict=True):
+            sums = " ".join(self._multiply(f"a{p}_{lane}", f"w{lane}") for lane in range(self.lanes))
+            lines.append(f"v = {source}; {sums}")
+        return "\n".join(lines)
+
+    def _multiply(self, total: str, weight: str) -> str:
+        return f"{total} = tc_fma(v, {weight}, {total});" if self.fma else f"{total} += v * {weight};"
+
+    def declare(self) -> str:
+        """Declarations of what `step` assigns."""
+        return f"{self.kind} {', '.join(f'w{lane}' for lane in range(self.lanes))};\nfloat v;"
+
+    def accumulate(self, pixels: tuple[int, int], length: int, pixel_step: int, steps: int = 4) -> str:
+        """The loop over `length` inputs, with `xs` at the first of the active pixels and `ws` at the weights.
+
+        Pixels are `pixel_step` floats apart. The loop moves both pointers.
+        """
+        count = unroll(length, 8 if length <= 8 and length * (pixels[1] - pixels[0]) <= 32 else steps)
+        pointers = self._pointers(pixels[1] - pixels[0], pixel_step, count)
+        body = []
+        for u in range(count):
+            sources = [f"{pointers[p][0]}[{pointers[p][1] + u}]" for p in range(pixels[1] - pixels[0])]
+            body.append(self.step(pixels, sources, f"ws+{u * self.block}"))
+        names = list(dict.fromkeys(name for name, _ in pointers))
+        extra = "\n".join(f"const float *{n} = xs + {int(n[2:]) * pixel_step};" for n in names[1:])
+        if count == length:
+            return "\n".join(filter(None, [extra, *body]))
+        moves = "\n".join([*(f"{n} += {count};" for n in names), f"ws += {count * self.block};"])
+        return fill("""
+            {extra}
+            for (int32_t k = 0; k < {length}; k += {count}) {
+                {body}
+                {moves}
+            }
+        """, extra=extra, length=length, count=count, body="\n".join(body), moves=moves)
+
+    def _pointers(self, pixels: int, pixel_step: int, count: int) -> list[tuple[str, int]]:
+        """For each pixel the pointer it is read through and its offset there: `xs` and, out of its reach, `xs<p>`."""
+        places: list[tuple[str, int]] = []
+        base, name = 0, "xs"
+        for p in range(pixels):
+            if not self.vector and (p - base) * pixel_step + count > _REACH:
+                base, name = p, f"xs{p}"
+            places.append((name, (p - base) * pixel_step))
+        return places
+
+    def finish(self, pixels: int, y: str, pixel_step: int, act: Activation, act_args: tuple[float, ...],
+               left: str) -> str:
+        """Stores: the activation of each accumulator to `y`, pixels `pixel_step` floats apart.
+
+        `left` is a C expression for the channels that there are from the first lane on, if they may be fewer than
+        the block has, else empty.
+        """
+        lines = []
+        for p in range(pixels):
+            stores = []
+            for lane in range(self.lanes):
+                value = activation(f"a{p}_{lane}", act, act_args, self.kind)
+                stores.append(self._store(y, p * pixel_step, lane, value, left))
+            lines.append(" ".join(stores) if not left or self.vector else "\n".join(stores))
+        return "\n".join(lines)
+
+    def _store(self, y: str, offset: int, lane: int, value: str, left: str) -> str:
+        offset += lane * self.apart
+        if not self.vector:
+            guard = f"if ({left} > {lane}) " if left and lane else ""
+            return f"{guard}{y}[{offset}] = {value};"
+        place = f"{y} + {offset}" if offset else y
+        if not left:
+            return f"*({self.kind} *)({place}) = {value};" if offset else f"*({self.kind} *){place} = {value};"
+        remaining = f"{left} - {lane * self.apart}" if lane else left
+        return f"tc_part_{self.kind.removeprefix('tc_')}({place}, {value}, {remaining});"

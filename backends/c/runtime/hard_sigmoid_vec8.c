@@ -1,0 +1,7 @@
+#if defined(__SSE2__) || defined(__ARM_NEON)
+/* A straight line of slope alpha through (0, beta), kept between 0 and 1, in each lane. */
+static inline tc_vec8 tc_hard_sigmoid_vec8(tc_vec8 x, float alpha, float beta)
+{
+    return tc_clip_vec8(alpha * x + beta, 0.0f, 1.0f);
+}
+#endif

@@ -1,0 +1,7 @@
+#if defined(__SSE2__) || defined(__ARM_NEON)
+/* x where it is not negative, else alpha * x, in each lane. */
+static inline tc_vec8 tc_leaky_relu_vec8(tc_vec8 x, float alpha)
+{
+    return tc_select_vec8((tc_mask8)(x < 0.0f), alpha * x, x);
+}
+#endif
