@@ -6,7 +6,8 @@ transpose on the border suggests, the cost is
 
 1. the elements that transposes on the border move (those of constants, and those that move only axes of extent 1, are
    free; a transpose next to another one merges with it),
-2. then how many of them are neither at an input nor at an output of the function, where they may be dropped,
+2. then how many transposes, free ones too, are neither at an input nor at an output of the function, where they may be
+   dropped,
 3. then how many stand in front: behind a layer, the layer can take on what follows it.
 
 The region changes to an order that costs less, never to one that costs the same: so this comes to an end.
@@ -14,6 +15,7 @@ The region changes to an order that costs less, never to one that costs the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -133,11 +135,8 @@ def _input_cost(region: _Region, value: Value, perm: Perm) -> Cost:
         source, way = before.x, compose(before.perm, inverse(perm))
     else:
         source, way = value, inverse(perm)
-    shape = _full_shape(source.shape, region.rank)
-    if moves_nothing(shape, way):
-        return 0, 0, 0
-    outer = isinstance(source, Argument)
-    return source.type.elements, int(not outer), int(not outer)
+    inner = int(way != identity(region.rank) and not isinstance(source, Argument))
+    return _moved(_full_shape(source.shape, region.rank), way), inner, inner
 
 
 def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
@@ -145,11 +144,16 @@ def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
     outside = [user for user in value.users if not region.inside(user)]
     ways = [compose(perm, user.perm) for user in outside if isinstance(user, Transpose)]
     readers = [user for user in outside if not isinstance(user, Transpose)]
-    costs = [(value.type.elements, 1, 0) for way in sorted(set(ways)) if not moves_nothing(shape, way)]
-    if readers and not moves_nothing(shape, perm):
+    costs = [(_moved(shape, way), int(way != identity(region.rank)), 0) for way in sorted(set(ways))]
+    if readers and perm != identity(region.rank):
         inner = any(not isinstance(user, Return) for user in readers)
-        costs.append((value.type.elements, int(inner), 0))
+        costs.append((_moved(shape, perm), int(inner), 0))
     return costs
+
+
+def _moved(shape: Shape, perm: Perm) -> int:
+    """How many elements a transpose of `shape` by `perm` moves."""
+    return 0 if moves_nothing(shape, perm) else math.prod(shape)
 
 
 def _full_shape(shape: Shape, rank: int) -> Shape:

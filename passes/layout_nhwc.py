@@ -171,10 +171,13 @@ def _report(module: Module, ctx: Context, rw: Rewriter) -> None:
 
 
 def _reason(op: Transpose) -> str:
-    if isinstance(op.x, Argument):
-        return f"input %{op.x.name} comes in another order of axes (--input-layout changes that)"
+    origin = op.x
+    while isinstance(origin.op, Reshape):
+        origin = origin.op.x
+    if isinstance(origin, Argument):
+        return f"input %{origin.name} comes in another order of axes (--input-layout changes that)"
     if all(isinstance(user, Return) for user in op.out.users):
         return "an output of the model has another order of axes (--input-layout changes that)"
-    source = op.x.op.opname if op.x.op is not None else "a constant"
+    source = origin.op.opname if origin.op is not None else "a constant"
     readers = ", ".join(sorted({user.opname for user in op.out.users}))
     return f"{source} and {readers} need different orders of axes"

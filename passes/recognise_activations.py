@@ -54,13 +54,12 @@ class RecogniseActivations(Pass):
             return
         if made.x.shape != op.out.shape:
             return
-        function, rest = made.build(), made.factor
-        if _close(rest, 1):
-            rw.replace(op, function)
-            return
-        rw.insert_before(op, function)
-        factor = rw.const(np.full((), rest, op.out.type.dtype.numpy), f"{op.out.name}.factor")
-        rw.replace(op, Mul(function.out, factor))
+        if _close(made.factor, 1):
+            rw.replace(op, made.build())
+        elif not _is_scaled(op.out):  # else the product around this one matches
+            function = rw.insert_before(op, made.build())
+            factor = rw.const(np.full((), made.factor, op.out.type.dtype.numpy), f"{op.out.name}.factor")
+            rw.replace(op, Mul(function.out, factor))
 
     @rewrites(Maximum)
     def leaky_relu(self, op: Maximum, rw: Rewriter) -> None:
@@ -104,6 +103,12 @@ def _flatten(op: Mul) -> _Product:
         else:
             values.append(value)
     return _Product(factor, tuple(values))
+
+
+def _is_scaled(value: Value) -> bool:
+    """Whether the only reader of `value` multiplies it with a number."""
+    user = value.only_user(Mul)
+    return user is not None and user.act == "none" and uniform(user.b) is not None and user.b.type.elements == 1
 
 
 def _close(found: float, expected: float) -> bool:

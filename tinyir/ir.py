@@ -35,6 +35,12 @@ OpT = TypeVar("OpT", bound="Op")
 _Kind: TypeAlias = "type[OpT]"  # inside Value the name `type` is the property
 
 
+def _symbol_stem(name: str) -> str:
+    """`name` as a symbol: letters, digits, underscores and points, no digit first."""
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_.") or "c"
+    return stem if stem[0].isalpha() or stem[0] == "_" else f"c{stem}"
+
+
 def sanitise(name: str) -> str:
     """`name` with everything but letters, digits and underscores replaced, as values are printed (`%conv1_relu`)."""
     cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
@@ -166,6 +172,7 @@ class Const(Value):
         super().__init__(type_, name, loc)
         self._data = data
         self.payload = payload
+        self.stem = name
 
     @property
     def known(self) -> bool:
@@ -297,6 +304,7 @@ class Module:
         """A new constant; `name` is made unique and valid as a symbol."""
         data = np.asarray(data)
         const = Const(self._fresh(name), type_ or TensorType(data.shape, dtype_of(data.dtype)), data, loc=loc)
+        const.stem = _symbol_stem(name)
         self.consts[const.name] = const
         self.version += 1
         return const
@@ -309,17 +317,22 @@ class Module:
         return arena
 
     def drop_unused_consts(self) -> int:
-        """Forget the constants that no op uses; returns how many."""
+        """Forget the constants that no op uses; returns how many.
+
+        A constant that was made to replace one of the same name takes the name over: @w_1 becomes @w.
+        """
         dead = [name for name, const in self.consts.items() if not const.uses]
         for name in dead:
             del self.consts[name]
+        for name, const in list(self.consts.items()):
+            if name != const.stem and const.stem not in self.consts and const.stem not in self.arenas:
+                self.consts[const.stem] = self.consts.pop(name)
+                const.name = const.stem
         self.version += bool(dead)
         return len(dead)
 
     def _fresh(self, name: str) -> str:
-        stem = re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("_.") or "c"
-        if not (stem[0].isalpha() or stem[0] == "_"):
-            stem = f"c{stem}"
+        stem = _symbol_stem(name)
         candidate, number = stem, 1
         while candidate in self.consts or candidate in self.arenas:
             candidate, number = f"{stem}_{number}", number + 1
