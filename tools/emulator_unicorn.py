@@ -12,6 +12,7 @@ import ctypes
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,13 @@ class _Core:
     """One emulated processor with an image in its memory."""
 
     def __init__(self, image: bytes, target: str, board: Board) -> None:
-        import unicorn
-        from unicorn import arm_const
-
-        self.unicorn, self.arm, self.board = unicorn, arm_const, board
-        self.engine = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
-        self.engine.ctl_set_cpu_model(getattr(arm_const, core_named(target).unicorn))
+        # Its modules are only partly typed.
+        self.unicorn: Any = import_module("unicorn")
+        self.arm: Any = import_module("unicorn.arm_const")
+        self.board = board
+        self.engine = self.unicorn.Uc(self.unicorn.UC_ARCH_ARM,
+                                      self.unicorn.UC_MODE_THUMB | self.unicorn.UC_MODE_MCLASS)
+        self.engine.ctl_set_cpu_model(getattr(self.arm, core_named(target).unicorn))
         for start, size in ((board.code, board.code_bytes), (board.ram, board.ram_bytes),
                             (board.large, board.large_bytes), (0xE000E000, 4096)):
             self.engine.mem_map(start, _page_up(size))
@@ -104,11 +106,11 @@ class _Core:
         self.engine.reg_write(self.arm.UC_ARM_REG_FPEXC, 1 << 30)
 
     def _add_hook(self) -> None:
-        from unicorn.unicorn_py3.unicorn import uclib
-
+        library = import_module("unicorn.unicorn_py3.unicorn").uclib
         handle = ctypes.c_size_t()
-        status = uclib.uc_hook_add(self.engine._uch, ctypes.byref(handle), self.unicorn.UC_HOOK_BLOCK,
-                                   ctypes.cast(_counter(), ctypes.c_void_p), ctypes.addressof(self.table), 1, 0)
+        callback = ctypes.cast(_counter(), ctypes.c_void_p)
+        status = library.uc_hook_add(self.engine._uch, ctypes.byref(handle), self.unicorn.UC_HOOK_BLOCK, callback,
+                                     ctypes.addressof(self.table), 1, 0)
         if status != 0:
             raise failure(f"unicorn: uc_hook_add: error {status}")
 

@@ -4,8 +4,8 @@
                                             "samples", "repeat", "input_file", "output_file"}
 
 Reads all samples from the input file (input after input, sample after sample), writes the outputs likewise, and prints
-one line of JSON: the status of each run, the seconds of each of `repeat` timed runs of the first sample, and whether the
-C wrote outside of an output. Only the standard library is used, so that it starts quickly.
+one line of JSON: the status of each run, the seconds of each of `repeat` timed runs of the first sample, and whether
+the C left the bytes around its outputs alone. Only the standard library is used, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ def main() -> int:
         job = json.load(file)
     function = getattr(ctypes.CDLL(job["library"]), job["function"])
     function.restype = ctypes.c_int
-    sizes = [*job["inputs"], *job["outputs"]]
-    buffers = [aligned(size) for size in sizes]
+    buffers = [aligned(size) for size in (*job["inputs"], *job["outputs"])]
     arena = [aligned(job["arena"])] if job["arena"] is not None else []
     arguments = [ctypes.c_void_p(address) for _, address in (*arena, *buffers)]
-    input_count = len(job["inputs"])
+    read = list(zip(buffers, job["inputs"], strict=False))
+    written = list(zip(buffers[len(read):], job["outputs"], strict=True))
     statuses, seconds, clean = [], [], True
     with open(job["input_file"], "rb") as source, open(job["output_file"], "wb") as target:
         for sample in range(job["samples"]):
-            for (_, address), size in list(zip(buffers, sizes))[:input_count]:
+            for (_, address), size in read:
                 ctypes.memmove(address, source.read(size), size)
             statuses.append(function(*arguments))
             for _ in range(job["repeat"] if sample == 0 else 0):
                 start = time.perf_counter()
                 function(*arguments)
                 seconds.append(time.perf_counter() - start)
-            for (raw, address), size in list(zip(buffers, sizes))[input_count:]:
+            for (raw, address), size in written:
                 target.write(ctypes.string_at(address, size))
                 clean = clean and intact(raw, address, size)
     print(json.dumps({"statuses": statuses, "seconds": seconds, "clean": clean}))

@@ -102,10 +102,10 @@ class Compiler:
 
 
 def _route(prefer: Route) -> Route:
-    chosen = os.environ.get("TINYC_TOOLCHAIN", "auto") if prefer == "auto" else prefer
-    if chosen == "zig" or chosen == "system":
-        return chosen
-    return "auto"
+    if prefer != "auto":
+        return prefer
+    asked = os.environ.get("TINYC_TOOLCHAIN")
+    return "zig" if asked == "zig" else "system" if asked == "system" else "auto"
 
 
 def _zig() -> tuple[str, ...] | None:
@@ -199,10 +199,11 @@ def compile_objects(files: Mapping[str, bytes], compiler: Compiler, folder: Path
             for name, data in sorted(files.items()) if name.endswith(".c")]
 
 
-def _object(name: str, data: bytes, compiler: Compiler, folder: Path, flags: tuple[str, ...], cache: Path | None) -> Path:
+def _object(name: str, data: bytes, compiler: Compiler, folder: Path, flags: tuple[str, ...],
+            cache: Path | None) -> Path:
     target = folder / (name[:-2] + ".o")
     is_data = name.endswith("_weights.c")
-    used = tuple(f for f in flags if not f.startswith("-O")) + ("-O0",) if is_data else flags
+    used = (*(f for f in flags if not f.startswith("-O")), "-O0") if is_data else flags
     words = [*compiler.flags, *used, *compiler.user_flags, "-I", ".", "-c", name, "-o", target.name]
     if cache is None or not is_data:
         compiler.run(words, folder)

@@ -1,0 +1,200 @@
+"""Runs the C of a compiled model beside onnxruntime and compares: every output value, and layer by layer if asked.
+
+    report = check_compiled(compiled, emission, settings, progress)
+    report.ok, report.as_json(), report.verdict()
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyir.diag import error
+from tinyir.ir import Array
+
+from .cli import Progress, table
+from .compare import ABSOLUTE, RELATIVE, Difference, argmax_agreement, argmax_hits, compare_arrays, merge
+from .driver import Compiled, Emission
+from .emulator import run_on_target
+from .harness import Run, run_on_host
+from .layers import LayerReport, compare_layers
+from .program import Port, Program, Sample
+from .reference import Reference
+from .samples import NO_TRANSFORM, RANDOM_SAMPLES, Samples, Transform, beside, load_samples, random_samples
+from .toolchain import arm_compiler, host_compiler, is_emulated
+
+__all__ = ["CheckReport", "CheckSettings", "check_compiled"]
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What to compare on, and how to build."""
+
+    data: str | None = None
+    samples: int | None = None
+    labels: str | None = None
+    transform: Transform = NO_TRANSFORM
+    cc: str | None = None
+    cflags: str = ""
+    layers: bool = False
+    cache: Path | None = None
+
+    @classmethod
+    def of(cls, options: Namespace) -> CheckSettings:
+        """From the command line."""
+        return cls(options.data, options.samples, options.labels, Transform(options.scale, options.offset), options.cc,
+                   options.cflags, getattr(options, "layers", False))
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """How a model did."""
+
+    model: str
+    target: str
+    where: str
+    source: str
+    """Where the inputs came from."""
+    inputs: int
+    """How many samples were compared."""
+    outputs: tuple[tuple[str, Difference], ...]
+    argmax_agreement: float | None
+    accuracy: tuple[float, float] | None
+    """Share of samples where the C and where onnxruntime give the label."""
+    arena_bytes: int
+    const_bytes: int
+    instructions: int | None
+    stack_bytes: int | None
+    layers: LayerReport | None = None
+
+    @property
+    def total(self) -> Difference:
+        return merge([difference for _, difference in self.outputs])
+
+    @property
+    def ok(self) -> bool:
+        """Whether every value of every output is within bounds."""
+        return self.total.ok
+
+    def as_json(self) -> dict[str, Any]:
+        """One flat object; errors that are not finite are null."""
+        total = self.total
+        fields: dict[str, Any] = {
+            "model": self.model, "target": self.target, "ran_on": self.where, "data": self.source,
+            "inputs": self.inputs, "values": total.values, "mismatches": total.mismatches,
+            "max_abs_error": _finite(total.max_abs_error), "max_rel_error": _finite(total.max_rel_error),
+            "share_of_bound": _finite(total.worst), "argmax_agreement": self.argmax_agreement,
+            "arena_bytes": self.arena_bytes, "const_bytes": self.const_bytes, "instructions": self.instructions,
+            "stack_bytes": self.stack_bytes, "ok": self.ok,
+            "outputs": [{"name": name, "values": d.values, "mismatches": d.mismatches,
+                         "max_abs_error": _finite(d.max_abs_error), "max_rel_error": _finite(d.max_rel_error)}
+                        for name, d in self.outputs],
+        }
+        if self.accuracy is not None:
+            fields["accuracy"], fields["accuracy_ort"] = self.accuracy
+        if self.layers is not None:
+            fields["layers"] = self.layers.as_json()
+        return fields
+
+    def verdict(self) -> str:
+        """The result as a person reads it."""
+        total = self.total
+        word = "ok" if self.ok else "FAILED"
+        found = f"{total.values:,} values" if self.ok else f"{total.mismatches:,} of {total.values:,} values differ"
+        bound = f"bound {ABSOLUTE:g}*max|ort| + {RELATIVE:g}*|ort|"
+        lines = [f"check {word}: {self.source} on {self.where}: {found}, {bound}"]
+        rows = [("output", "values", "wrong", "max abs error", "share of bound")]
+        rows += [(name, f"{d.values:,}", f"{d.mismatches:,}", f"{d.max_abs_error:.3g}", f"{100 * d.worst:.3g} %")
+                 for name, d in self.outputs]
+        lines.append(table(rows, right=(1, 2, 3, 4)))
+        if self.argmax_agreement is not None:
+            lines.append(f"  same largest element as onnxruntime in {100 * self.argmax_agreement:.4g} % of the samples")
+        if self.accuracy is not None:
+            lines.append(f"  accuracy {100 * self.accuracy[0]:.4g} % (onnxruntime {100 * self.accuracy[1]:.4g} %)")
+        if self.instructions is not None:
+            lines.append(f"  {self.instructions:,} instructions, {self.stack_bytes:,} bytes of stack")
+        if self.layers is not None:
+            lines.append(self.layers.text())
+        return "\n".join(lines)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def check_compiled(compiled: Compiled, emission: Emission, settings: CheckSettings, progress: Progress) -> CheckReport:
+    """Build and run the C of `compiled`, run onnxruntime on the same inputs, compare.
+
+    Raises CompileError where something cannot be built, run or read; a difference is a result, not an error.
+    """
+    job = compiled.job
+    program = compiled.c_program(emission)
+    reference = Reference(job.source)
+    ports = _model_ports(reference, program)
+    samples = _samples(job.source, ports, settings, is_emulated(job.target))
+    ours = [tuple(p.from_model(a) for a, p in zip(sample, program.inputs, strict=True)) for sample in samples.inputs]
+    with progress.stage(f"running the C on {job.target if is_emulated(job.target) else 'this machine'}"):
+        run = _in_model_order(program, _run(program, ours, job.target, settings))
+    with progress.stage("running onnxruntime"):
+        expected = reference.run(samples.inputs)
+    layers = None
+    if settings.layers:
+        with progress.stage("comparing layers"):
+            layers = compare_layers(compiled, emission, reference, samples.inputs, ours, settings.cc, settings.cflags)
+    return _report(compiled, reference, samples, run, expected, layers)
+
+
+def _report(compiled: Compiled, reference: Reference, samples: Samples, run: Run, expected: Sequence[Sample],
+            layers: LayerReport | None) -> CheckReport:
+    outputs = tuple(
+        (name, merge([compare_arrays(got[i], want[i]) for got, want in zip(run.outputs, expected, strict=True)]))
+        for i, name in enumerate(reference.outputs))
+    accuracy = None
+    if samples.labels is not None:
+        accuracy = argmax_hits(run.outputs, samples.labels), argmax_hits(expected, samples.labels)
+    job, facts = compiled.job, compiled.facts
+    return CheckReport(Path(job.source).name, job.target, run.where, samples.source, len(samples.inputs), outputs,
+                       argmax_agreement(run.outputs, expected), accuracy, facts.arena_bytes, facts.const_bytes,
+                       run.instructions, run.stack_bytes, layers)
+
+
+def _model_ports(reference: Reference, program: Program) -> list[Port]:
+    """The inputs as the model has them: names and order of axes of the file, open extents as they were compiled."""
+    if len(reference.inputs) != len(program.inputs):
+        raise error(f"the model has {len(reference.inputs)} inputs, the C takes {len(program.inputs)}")
+    ports = []
+    for model, port in zip(reference.inputs, program.inputs, strict=True):
+        shape = port.model_shape
+        if len(model.shape) != len(shape) or any(m not in (None, s) for m, s in zip(model.shape, shape, strict=True)):
+            raise error(f"input {model.name!r} has shape {model.shape} in the model and {port.shape} in the C")
+        ports.append(replace(port, name=model.name, shape=shape, layout=""))
+    return ports
+
+
+def _samples(source: str, ports: Sequence[Port], settings: CheckSettings, emulated: bool) -> Samples:
+    path: str | Path | None = settings.data if settings.data is not None else beside(source)
+    if path is None:
+        return random_samples(ports, settings.samples or RANDOM_SAMPLES)
+    # An emulated core is some hundred times slower: a test set takes too long there unless it is asked for.
+    limit = settings.samples or (RANDOM_SAMPLES if emulated else None)
+    return load_samples(path, ports, labels=settings.labels, limit=limit, transform=settings.transform)
+
+
+def _in_model_order(program: Program, run: Run) -> Run:
+    """The outputs of `run` with their axes in the order of the model file."""
+    outputs = [tuple(p.to_model(a) for a, p in zip(row, program.outputs, strict=True)) for row in run.outputs]
+    return replace(run, outputs=outputs)
+
+
+def _run(program: Program, samples: Sequence[tuple[Array, ...]], target: str, settings: CheckSettings) -> Run:
+    if is_emulated(target):
+        compiler = arm_compiler(target, cc=settings.cc, cflags=settings.cflags)
+        return run_on_target(program, samples, target, compiler=compiler, cache=settings.cache)
+    host = host_compiler(cc=settings.cc, cflags=settings.cflags)
+    run = run_on_host(program, samples, compiler=host, cache=settings.cache)
+    return replace(run, where=f"this machine ({host})")

@@ -1,0 +1,227 @@
+"""From a file to a module to a backend's files: what `tinyc`, `tinyc-opt` and `tinyc-check` have in common.
+
+    job = Job("kws.onnx", level="2", target="cortex-m4")
+    compiled = compile_job(job)          loaded, all passes run, facts gathered on the way
+    compiled.c_program()                 the C files and what NAME_run takes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from tinyir.diag import CompileError, did_you_mean, error
+from tinyir.ir import LEVELS, Level, Module
+from tinyir.pass_manager import Context, Instrument, Pass, PassManager, parse_pipeline, print_pipeline
+from tinyir.registry import BACKENDS, FRONTENDS, PASSES, PIPELINES, load_file
+from tinyir.target import target_named
+
+from .cli import Parser, Progress
+from .facts import Facts, GraphFacts, gather_facts
+from .options import pairs
+from .program import Program, program_of
+
+__all__ = ["Compiled", "Emission", "Job", "compile_job", "is_internal", "job_of", "load_module", "make_passes",
+           "symbol_of"]
+
+
+@dataclass(frozen=True)
+class Emission:
+    """How the C is written."""
+
+    name: str
+    arena: str = "static"
+    hooks: bool = False
+    single_file: bool = False
+    sections: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compilation: what, for what, and by which passes."""
+
+    source: str
+    level: str = "2"
+    passes: str | None = None
+    stop_after: str | None = None
+    target: str = "generic"
+    name: str | None = None
+    input_dims: dict[str, int] = field(default_factory=dict)
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    input_layout: str | None = None
+    load_passes: tuple[str, ...] = ()
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the source is IR, not a model."""
+        return self.source.endswith(".tir")
+
+    @property
+    def options_text(self) -> str:
+        """The options that shape the result, as they are recorded in the generated files."""
+        words = [f"-O{self.level}" if self.passes is None else f"-p {self.passes}", f"--target {self.target}"]
+        words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
+        words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
+        words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
+        return " ".join(words)
+
+
+def job_of(options: Namespace, parser: Parser) -> Job:
+    """What the options of a command line ask for."""
+    dims = cast("dict[str, int]", pairs(parser, "--input-dim", options.input_dim))
+    shapes = cast("dict[str, tuple[int, ...]]", pairs(parser, "--input-shape", options.input_shape))
+    return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
+               options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
+               tuple(options.load_pass))
+
+
+@dataclass
+class Compiled:
+    """A module after its passes, and what was learnt on the way."""
+
+    job: Job
+    module: Module
+    passes: list[Pass]
+    context: Context
+    facts: Facts
+
+    def c_program(self, emission: Emission) -> Program:
+        """The C of the module. Raises CompileError where it is not at mem level."""
+        if self.module.level != "mem":
+            raise error(f"C can be written of a module at level mem; this one is at level {self.module.level}",
+                        help="the pipeline has to end with lower-to-mem,plan-arena (or use --emit ir)")
+        files = BACKENDS.get("c")(self.module, name=emission.name, arena=emission.arena, hooks=emission.hooks,
+                                  single_file=emission.single_file, sections=emission.sections)
+        arena = self.facts.arena_bytes if emission.arena == "caller" and self.module.arenas else None
+        return program_of(self.module, emission.name, files, caller_arena=arena)
+
+
+def symbol_of(job: Job) -> str:
+    """The prefix of the C symbols: what the user gave, or the file's name made a C identifier.
+
+    Raises CompileError for a name that C does not accept.
+    """
+    if job.name is not None:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", job.name) is None:
+            raise error(f"--name: {job.name!r} is not a C identifier", help="use letters, digits and underscores")
+        return job.name
+    stem = re.sub(r"[^A-Za-z0-9_]+", "_", Path(job.source).stem).strip("_") or "model"
+    return stem if not stem[0].isdigit() else f"m_{stem}"
+
+
+def load_module(job: Job, context: Context) -> Module:
+    """Read the model or the text. Raises CompileError."""
+    for loaded in job.load_passes:
+        load_file(loaded)
+    path = Path(job.source)
+    if not path.exists():
+        raise error(f"there is no file {job.source}", help=_similar_file(path))
+    if path.is_dir():
+        raise error(f"{job.source} is a directory, not a model")
+    if job.is_text:
+        return _load_text(job)
+    if path.suffix not in (".onnx", ".pb", ".ort", "") and not path.suffix[1:].isdigit():
+        known = {".tflite": "TensorFlow Lite", ".h5": "Keras", ".keras": "Keras", ".pt": "PyTorch", ".pth": "PyTorch",
+                 ".safetensors": "weights only"}
+        if path.suffix in known:
+            raise error(f"{job.source} is no ONNX model but {known[path.suffix]}", help="export it to ONNX first")
+    module = FRONTENDS.get("onnx")(str(path), input_dims=job.input_dims, input_shapes=job.input_shapes,
+                                   name=symbol_of(job), ctx=context)
+    module.attrs["model_file"] = path.name
+    module.attrs["model_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return module
+
+
+def _load_text(job: Job) -> Module:
+    from tinyir.parser import parse_file
+    from tinyir.verify import verify
+
+    if job.input_dims or job.input_shapes:
+        raise error("--input-dim and --input-shape are for ONNX models; the types in a .tir file are fixed")
+    module = parse_file(job.source)
+    verify(module)
+    return module
+
+
+def _similar_file(path: Path) -> str | None:
+    if not path.parent.is_dir():
+        return None
+    near = [p.name for p in path.parent.iterdir() if p.suffix in (path.suffix, ".onnx", ".tir")]
+    return did_you_mean(path.name, near) if path.name and len(near) < 200 else None
+
+
+def make_passes(job: Job, level: Level = "graph") -> list[Pass]:
+    """The passes to run on a module that is at `level`. Raises CompileError for a name or an option that is not known.
+
+    A pipeline of a level (-O2) leaves out what a module has behind it already; one that the user gives is run as it is.
+    """
+    passes = parse_pipeline(PIPELINES.get(f"O{job.level}") if job.passes is None else job.passes)
+    if job.input_layout is not None:
+        passes = [_with_layout(p, job.input_layout) for p in passes]
+    if job.passes is None:
+        passes = passes[_behind(passes, level):]
+    if job.stop_after is None:
+        return passes
+    names = [p.name for p in passes]
+    if job.stop_after not in names:
+        known = dict(PASSES.items())
+        message = "is not in the pipeline" if job.stop_after in known else "is not a pass"
+        raise error(f"--stop-after: {job.stop_after} {message}", help=did_you_mean(job.stop_after, set(names)))
+    return passes[:len(names) - names[::-1].index(job.stop_after)]
+
+
+def _behind(passes: Sequence[Pass], level: Level) -> int:
+    """How many passes lead up to `level`."""
+    reached = [i for i, p in enumerate(passes, 1)
+               if p.to_level is not None and LEVELS.index(p.to_level) <= LEVELS.index(level)]
+    return max(reached, default=0)
+
+
+def _with_layout(pass_: Pass, layout: str) -> Pass:
+    """`pass_`, told which layout the inputs have, if that is one of its options."""
+    options = [f.name for f in dataclasses.fields(cast(Any, pass_))]
+    return dataclasses.replace(cast(Any, pass_), input_layout=layout) if "input_layout" in options else pass_
+
+
+class _Stages(Instrument):
+    """Shows on the progress line which pass is running."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def before(self, number: int, pass_: Pass, module: Module, ctx: Context) -> None:
+        self.progress.begin(f"pass {number}: {pass_.name}")
+
+    def after(self, number: int, pass_: Pass, module: Module, ctx: Context) -> None:
+        self.progress.end()
+
+    def failed(self, number: int, pass_: Pass, module: Module, ctx: Context, problem: BaseException) -> None:
+        self.progress.end()
+
+
+def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: Progress | None = None,
+                context: Context | None = None) -> Compiled:
+    """Load and run all passes. Raises CompileError; an internal one comes with a reproducer saved."""
+    progress = progress or Progress("tinyc", enabled=False)
+    context = context or Context(target_named(job.target))
+    with progress.stage(f"reading {Path(job.source).name}"):
+        module = load_module(job, context)
+        passes = make_passes(job, module.level)
+    module.attrs.update(options=job.options_text, target=job.target, pipeline=print_pipeline(passes))
+    graph = GraphFacts()
+    watched = (graph, _Stages(progress), *instruments)
+    PassManager(passes, watched).run(module, context)
+    return Compiled(job, module, passes, context, gather_facts(module, graph))
+
+
+def is_internal(problem: BaseException) -> bool:
+    """Whether `problem` is a bug of ours."""
+    if isinstance(problem, CompileError):
+        return any(d.severity == "internal" for d in problem.diagnostics)
+    return not isinstance(problem, (KeyboardInterrupt, SystemExit, MemoryError))

@@ -1,0 +1,58 @@
+"""What --list-passes, --list-ops and --list-targets print."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Sequence
+from typing import Any, cast
+
+from tinyir.pass_manager import Pass
+from tinyir.registry import FRONTENDS, PASSES, PIPELINES, load_file
+from tinyir.target import TARGETS
+
+from .cli import table
+
+__all__ = ["operators", "passes", "targets"]
+
+
+def targets() -> str:
+    """One line a target."""
+    return table([(t.name, t.summary) for t in TARGETS.values()], indent="")
+
+
+def passes(loaded: Sequence[str] = ()) -> str:
+    """Every pass with its summary and options, then the pipelines of the levels."""
+    for path in loaded:
+        load_file(path)
+    lines = []
+    for name, kind in PASSES.items():
+        levels = (kind.level,) if isinstance(kind.level, str) else kind.level
+        to = f" -> {kind.to_level}" if kind.to_level and (kind.to_level,) != levels else ""
+        lines.append(f"{name}  ({', '.join(levels)}{to})")
+        lines += [f"    {line}" for line in (_summary(kind), *_options(kind)) if line]
+    lines.append("")
+    lines += [f"-{name}: {text}" if name.startswith("O") else f"{name}: {text}" for name, text in PIPELINES.items()]
+    return "\n".join(lines)
+
+
+def _summary(kind: type[Pass]) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+def _options(kind: type[Pass]) -> list[str]:
+    hints = typing.get_type_hints(kind)
+    lines = []
+    for field in dataclasses.fields(cast(Any, kind)):
+        words = typing.get_args(hints[field.name])
+        values = "|".join(map(str, words)) if words else getattr(hints[field.name], "__name__", str(hints[field.name]))
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        lines.append(f"{field.name.replace('_', '-')}={values}  (default {default})  {field.metadata.get('help', '')}")
+    return lines
+
+
+def operators() -> str:
+    """The ONNX operators that the frontend converts, one a line."""
+    listing = FRONTENDS.get("onnx-operators")
+    return "\n".join(str(row) for row in cast(Any, listing)())

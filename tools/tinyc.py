@@ -1,0 +1,240 @@
+"""The compiler: `tinyc model.onnx -O2 --emit c`. See `tinyc --help`.
+
+    model.onnx or FILE.tir -> passes -> model.c, model.h, model_weights.c (or .tir, or .dot)
+
+Files appear whole or not at all, and only when everything before has worked.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from tinyir.diag import error
+
+from .cli import DONE, FAILED, Parser, Progress, guarded, note, table, version_text, write_files
+from .options import make_parser, parse_options
+
+if TYPE_CHECKING:
+    from .driver import Compiled, Emission, Job
+    from .reproducer import FailedPass
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `tinyc` with `arguments` (default: those of the process); the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded("tinyc", lambda: _main(given))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parser = make_parser()
+    options = parse_options(arguments, parser)
+    if options.version:
+        print(f"tinyc {version_text()}")
+        return DONE
+    if options.list_passes or options.list_ops or options.list_targets:
+        return _print_lists(options)
+    from .driver import job_of
+
+    job = job_of(options, parser)
+    if options.print_pipeline:
+        return _print_pipeline(options, job)
+    if options.source is None:
+        parser.error("which model? give an .onnx or a .tir file")
+    _check_usage(options, parser)
+    return _Run(options, job, ["tinyc", *arguments]).run()
+
+
+def _check_usage(options: Namespace, parser: Parser) -> None:
+    if options.check and options.source.endswith(".tir"):
+        parser.error("--check compares with onnxruntime, so it needs the .onnx file, not a .tir file")
+    if options.check and options.emit != "c":
+        parser.error(f"--check runs the C; it does not go with --emit {options.emit}")
+    if options.stop_after and options.emit == "c":
+        parser.error("--stop-after goes with --emit ir or --emit dot")
+
+
+def _print_lists(options: Namespace) -> int:
+    from . import lists
+
+    if options.list_targets:
+        print(lists.targets())
+    if options.list_passes:
+        print(lists.passes(options.load_pass))
+    if options.list_ops:
+        print(lists.operators())
+    return DONE
+
+
+def _print_pipeline(options: Namespace, job: Job) -> int:
+    from tinyir.pass_manager import print_pipeline
+    from tinyir.registry import load_file
+
+    from .driver import make_passes
+
+    for path in options.load_pass:
+        load_file(path)
+    print(print_pipeline(make_passes(job)))
+    return DONE
+
+
+class _Run:
+    """One compilation, from options to files."""
+
+    def __init__(self, options: Namespace, job: Job, command: Sequence[str]) -> None:
+        self.options = options
+        self.job = job
+        self.command = command
+        self.started = time.monotonic()
+        self.progress = Progress("tinyc", enabled=not options.quiet)
+
+    def run(self) -> int:
+        """Everything; the exit status. Raises CompileError."""
+        from .driver import is_internal
+        from .looking import checks
+        from .reproducer import FailedPass, explain
+
+        failed = FailedPass()
+        try:
+            compiled, files = self._compile(failed)
+        except Exception as problem:
+            if is_internal(problem):
+                raise explain(problem, self.job, failed, checks(self.options), self.command) from problem
+            raise
+        written = self._write(files)
+        if self.options.report:
+            written += self._write_report(compiled)
+        verdict = self._check(compiled) if self.options.check else DONE
+        if not self.options.quiet:
+            self._print_table(compiled, written)
+        return verdict
+
+    # -- compiling ---------------------------------------------------------------------------------------------------
+
+    def _compile(self, failed: FailedPass) -> tuple[Compiled, dict[str, bytes]]:
+        from .driver import compile_job
+        from .looking import instruments, print_diagnostics
+
+        compiled = compile_job(self.job, instruments=(*instruments(self.options), failed), progress=self.progress)
+        print_diagnostics(compiled.context, self.options.remarks)
+        with self.progress.stage(f"writing {self.options.emit}"):
+            files = self._emit(compiled)
+        return compiled, files
+
+    def _emission(self) -> Emission:
+        from .driver import Emission
+
+        sections = cast("dict[str, str]", dict(self.options.section))
+        single = self.options.output == "-"
+        return Emission(self._name(), self.options.arena, self.options.hooks, single, sections)
+
+    def _name(self) -> str:
+        """The prefix of C symbols: --name, or the stem of `-o FILE.c`, or the model's."""
+        from .driver import symbol_of
+
+        return symbol_of(self.job)
+
+    def _emit(self, compiled: Compiled) -> dict[str, bytes]:
+        """The files by name."""
+        from tinyir.registry import BACKENDS
+
+        from .text import module_files, module_text
+
+        name = self._name()
+        if self.options.emit == "c":
+            return dict(compiled.c_program(self._emission()).files)
+        if self.options.emit == "dot":
+            return BACKENDS.get("dot")(compiled.module, name=name)
+        if self.options.output == "-":
+            return {f"{name}.tir": module_text(compiled.module).encode()}
+        return module_files(compiled.module, _stem(self.options.output) or name)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _write(self, files: dict[str, bytes]) -> list[Path]:
+        if self.options.output == "-":
+            sys.stdout.write(_one_text(files, self._name()))
+            sys.stdout.flush()
+            return []
+        output = self.options.output
+        stem = _stem(output)
+        if stem is None:
+            return write_files(Path(output or "."), files)
+        _check_suffix(Path(output), self.options.emit)
+        return write_files(Path(output).parent, _renamed(files, self._name(), Path(output)))
+
+    def _write_report(self, compiled: Compiled) -> list[Path]:
+        import json
+
+        path = Path(self.options.report)
+        report = {"model": self.job.source, "target": self.job.target, "options": self.job.options_text,
+                  "tinyc": version_text(), **compiled.facts.as_json()}
+        return write_files(path.parent, {path.name: (json.dumps(report, indent=1) + "\n").encode()})
+
+    # -- checking and telling ----------------------------------------------------------------------------------------
+
+    def _check(self, compiled: Compiled) -> int:
+        from .check import CheckSettings, check_compiled
+
+        settings = CheckSettings.of(self.options)
+        report = check_compiled(compiled, self._emission_for_check(), settings, self.progress)
+        note(report.verdict())
+        return DONE if report.ok else FAILED
+
+    def _emission_for_check(self) -> Emission:
+        from dataclasses import replace
+
+        # Sections are for the user's linker script; where the C runs for a check they may not exist.
+        return replace(self._emission(), single_file=False, sections={})
+
+    def _print_table(self, compiled: Compiled, written: Sequence[Path]) -> None:
+        facts = compiled.facts
+        rows = [("operators", f"{facts.operators:,}", f"of {facts.nodes:,} ONNX nodes" if facts.nodes else ""),
+                ("MACs", f"{facts.macs:,}", ""), ("parameters", f"{facts.parameters:,}", "")]
+        if facts.level == "mem":
+            rows += [("arena", f"{facts.arena_bytes:,}", "bytes"), ("constants", f"{facts.const_bytes:,}", "bytes")]
+        rows.append(("time", f"{time.monotonic() - self.started:.2f}", "s"))
+        note(f"{Path(self.job.source).name}: -O{self.job.level}, {self.job.target}" if self.job.passes is None
+             else f"{Path(self.job.source).name}: {self.job.passes}, {self.job.target}")
+        note(table(rows, right=(1,)))
+        if written:
+            note("  wrote       " + ", ".join(str(path) for path in written))
+
+
+def _stem(output: str | None) -> str | None:
+    """The stem of `-o FILE`, or None where the output is a folder or standard output."""
+    if output is None or output == "-" or output.endswith("/") or Path(output).is_dir() or not Path(output).suffix:
+        return None
+    return Path(output).stem
+
+
+def _check_suffix(path: Path, emit: str) -> None:
+    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot"}[emit]
+    if path.suffix != wanted:
+        raise error(f"-o {path}: --emit {emit} writes a {wanted} file", help=f"-o {path.with_suffix(wanted)}, or DIR/")
+
+
+def _renamed(files: dict[str, bytes], name: str, path: Path) -> dict[str, bytes]:
+    """`files` of the model `name`, called after the file `path` instead; the C includes its header by the new name."""
+    stem, old = path.stem, f'#include "{name}.h"'.encode()
+    return {stem + file.removeprefix(name) if file.startswith(name) else file:
+            data.replace(old, f'#include "{stem}.h"'.encode(), 1) for file, data in files.items()}
+
+
+def _one_text(files: dict[str, bytes], name: str) -> str:
+    """All files as one text that compiles: the header first, its include line dropped."""
+    order = sorted(files, key=lambda file: (not file.endswith(".h"), file))
+    text = "\n".join(files[file].decode() for file in order)
+    return text.replace(f'#include "{name}.h"\n', "", 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
+
