@@ -35,7 +35,7 @@ def option(default: T, help: str) -> T:
     return made
 
 
-@typing.dataclass_transform(frozen_default=True, field_specifiers=(option, field))
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(field,))  # option(16, "..."): a plain default
 class Pass:
     """A transformation of a module, in place, through a Rewriter."""
 

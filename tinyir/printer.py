@@ -160,6 +160,7 @@ class _Printer:
         self.locations = locations
         self.facts = facts
         self.lines: list[str] = []
+        self.body = 0
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
 
@@ -168,6 +169,7 @@ class _Printer:
             self.lines.append(_header(self.module))
         attrs = {"level": self.module.level, **self.module.attrs}
         self._line(0, _Piece(f"module {symbol_text(self.module.name)}"), _attr_piece(attrs), _Piece("{"))
+        self.body = len(self.lines)
         for arena in self.module.arenas.values():
             self._arena(arena)
         if not self.elide_consts:
@@ -234,7 +236,7 @@ class _Printer:
             attrs["results"] = func.result_names
         if func.outputs:
             attrs["outputs"] = func.outputs
-        if len(self.lines) > 1:
+        if len(self.lines) > self.body:
             self.lines.append("")
         self._line(2, _Piece(f"func {symbol_text(func.name)}(", tuple(args), ")"),
                    *([_Piece(f"-> {_types(results)}")] if results else []),
@@ -349,7 +351,10 @@ def _live_ranges(func: Func) -> dict[Op, str]:
 
 
 def _all_users(op: Op) -> list[Op]:
+    """The ops that use its results, or a view of them."""
+    from .ops.mem import View
+
     users: list[Op] = []
     for user in (u for r in op.results for u in r.users):
-        users += _all_users(user) if user.results and not user.writes and user.opname.startswith("mem.") else [user]
+        users += _all_users(user) if isinstance(user, View) else [user]
     return users

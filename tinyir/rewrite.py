@@ -141,8 +141,11 @@ class Rewriter:
     def _erase_tree(self, op: Op) -> list[Op]:
         if any(r.uses for r in op.results):
             raise ValueError(f"{op!r} still has uses")
-        producers = [v.op for v in op.operands if v is not None and v.op is not None]
-        op._unlink()
+        inner = {o: None for region in op.regions for o in region.walk()}
+        producers = [v.op for o in (op, *inner) for v in o.operands if v is not None and v.op is not None]
+        producers = [p for p in producers if p not in inner]
+        for gone in (op, *inner):
+            gone._unlink()
         block = _block_of(op)
         block.ops.remove(op)
         op.block = None

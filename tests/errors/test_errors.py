@@ -72,7 +72,7 @@ help: did you mean 'f32'?"""
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(CompileError, match="cannot read .*nowhere.tir: No such file"):
+    with pytest.raises(CompileError, match=r"cannot read .*nowhere\.tir: No such file"):
         parse_file(tmp_path / "nowhere.tir")
     (tmp_path / "binary.tir").write_bytes(b"module\xff")
     with pytest.raises(CompileError, match="is not text: byte 6 is not UTF-8"):
