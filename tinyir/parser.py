@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .diag import CompileError, Diagnostic, Location, TextLoc, did_you_mean, error
-from .ir import LEVELS, Arena, Argument, Array, Block, Const, DataPayload, Func, Module, SplatPayload, Value
+from .ir import LEVELS, Arena, Argument, Array, Block, Const, DataPayload, Func, Module, Payload, SplatPayload, Value
 from .literals import convert, literal_text
 from .opdef import MISSING, Op, OperandField
 from .registry import OPS, load_plugins
@@ -156,24 +156,29 @@ class _Builder:
     # -- constants and arenas
 
     def _const(self, node: ConstNode) -> None:
-        from .syntax import DataRef, Dense, Splat, symbol_name
+        from .syntax import symbol_name
 
         name, type_ = symbol_name(node.name), node.type
-        const = Const(name, TensorType((), DType("f32", 32)), loc=node.loc or self._place(node.name))
-        const.type_ = type_
-        self._symbols[name] = self.module.consts[name] = const
         if not isinstance(type_, (TensorType, BufferType)):
             raise self._error.at(node.name, f"{node.name}: a constant is a tensor or a buffer, not {type_}")
-        payload = node.payload
-        if isinstance(payload, Dense):
-            const = Const(name, type_, self._dense(node.name, type_, payload.values), loc=const.loc)
-        else:
-            const.payload = DataPayload(*payload, os.path.dirname(self.file)) if isinstance(payload, DataRef) \
-                else SplatPayload(self._element(node.name, type_.dtype, payload.value)) if isinstance(payload, Splat) \
-                else payload
-            if type_.size_bytes > _MAX_BYTES:
-                raise self._error.at(node.name, f"{node.name} is too large: {type_.size_bytes:,} bytes")
+        if type_.size_bytes > _MAX_BYTES:
+            raise self._error.at(node.name, f"{node.name} is too large: {type_.size_bytes:,} bytes")
+        data, payload = self._payload(node, type_)
+        const = Const(name, type_, data, payload, node.loc or self._place(node.name))
         self._symbols[name] = self.module.consts[name] = const
+
+    def _payload(self, node: ConstNode, type_: TensorType | BufferType) -> tuple[Array | None, Payload | None]:
+        """Elements that are written out, or where they come from; neither for `elided`."""
+        from .syntax import DataRef, Dense, Splat
+
+        written = node.payload
+        if isinstance(written, Dense):
+            return self._dense(node.name, type_, written.values), None
+        if isinstance(written, Splat):
+            return None, SplatPayload(self._element(node.name, type_.dtype, written.value))
+        if isinstance(written, DataRef):
+            return None, DataPayload(written.file, written.key, os.path.dirname(self.file))
+        return None, written
 
     def _dense(self, token: Token, type_: TensorType | BufferType, values: Any) -> Array:
         items = values if isinstance(values, tuple) else (values,)
