@@ -46,14 +46,15 @@ class Packed:
 
 @dataclass(frozen=True)
 class Place:
-    """C expressions: pointers to weights, bias and result of the first channel at hand, and for how many channels there
-    are from it on (empty where a block is always full).
+    """C expressions: pointers to weights, bias and result of the first channel at hand, for how many channels there are
+    from it on (empty where a block is always full), and for its number.
     """
 
     weight: str
     bias: str
     y: str
     left: str = ""
+    channel: str = "0"
 
 
 def plus(offset: int) -> str:
@@ -86,44 +87,52 @@ def by_form(form: Form, write: Callable[[bool], str]) -> str:
 
 def channel_loops(packed: Packed, tile: Tile, start: Place, body: Callable[[Place], str]) -> str:
     """The loops over output channels around `body(place)`; `start` is the place of channel 0."""
-    left = "" if packed.exact else "left"
-    inner = body(Place("wo", "bo", "yo", left)) if tile.fills_block else _lane_loop(packed, tile, body)
     count = tile.lanes if tile.vector else 1
-    if packed.blocks == count:
-        declared = f"const int32_t left = {packed.outputs};" if left else ""
-        return fill("""
-            const float *wo = {weight};
-            const float *bo = {bias};
-            float *yo = {y};
-            {declared}
-            {inner}
-        """, weight=start.weight, bias=start.bias, y=start.y, declared=declared, inner=inner)
-    declared = f"const int32_t left = {packed.outputs} - block * {packed.block};" if left else ""
+    looped = packed.blocks > count
+    channel = (f"block * {packed.block}" if packed.block > 1 else "block") if looped else "0"
+    place = Place("wo", "bo", "yo", "" if packed.exact else "left", channel)
+    inner = body(place) if tile.fills_block else _lane_loop(packed, tile, place, body)
+    width, size = packed.block, packed.size * packed.block
+    text = fill("""
+        const float *wo = {weight}{weight_step};
+        const float *bo = {bias}{step};
+        float *yo = {y}{step};
+        {declared}
+        {inner}
+    """, weight=start.weight, bias=start.bias, y=start.y, inner=inner,
+                weight_step=f" + block * {size}" if looped else "", step=f" + {channel}" if looped else "",
+                declared="" if packed.exact else f"const int32_t left = {packed.outputs}{_minus(looped, width)};")
+    if not looped:
+        return text
     return fill("""
         for (int32_t block = 0; block < {blocks}; {step}) {
-            const float *wo = {weight} + block * {size};
-            const float *bo = {bias} + block * {width};
-            float *yo = {y} + block * {width};
-            {declared}
-            {inner}
+            {text}
         }
-    """, blocks=packed.blocks, step="block++" if count == 1 else f"block += {count}", weight=start.weight,
-                bias=start.bias, y=start.y, size=packed.size * packed.block, width=packed.block, declared=declared,
-                inner=inner)
+    """, blocks=packed.blocks, step="block++" if count == 1 else f"block += {count}", text=text)
 
 
-def _lane_loop(packed: Packed, tile: Tile, body: Callable[[Place], str]) -> str:
+def _minus(looped: bool, width: int) -> str:
+    return f" - block * {width}" if looped else ""
+
+
+def _lane_loop(packed: Packed, tile: Tile, place: Place, body: Callable[[Place], str]) -> str:
     """The parts of a block that a tile computes at a time."""
+    channel = "lane" if place.channel == "0" else f"{place.channel} + lane"
     return fill("""
-        for (int32_t lane = 0; {within}; lane += {step}) {
+        for (int32_t lane = 0; {within}; {step}) {
             const float *wl = wo + lane;
             const float *bl = bo + lane;
             float *yl = yo + lane;
             {text}
         }
     """, within=f"lane < {packed.block}" + ("" if packed.exact or tile.vector else " && lane < left"),
-                step=f"(int32_t)(sizeof({tile.kind}) / sizeof(float))" if tile.vector else tile.lanes,
-                text=body(Place("wl", "bl", "yl", "" if packed.exact else "left - lane")))
+                step=f"lane += {_lanes(tile)}" if _lanes(tile) != "1" else "lane++",
+                text=body(Place("wl", "bl", "yl", "" if packed.exact else "left - lane", channel)))
+
+
+def _lanes(tile: Tile) -> str:
+    """C expression for the channels of a vector, or of all named scalars."""
+    return f"(int32_t)(sizeof({tile.kind}) / sizeof(float))" if tile.vector else str(tile.lanes)
 
 
 def pixel_run(tile: Tile, width: int, count: str, length: int, outputs: int, act: Activation,
@@ -132,21 +141,28 @@ def pixel_run(tile: Tile, width: int, count: str, length: int, outputs: int, act
 
     `count` is a multiple of `width`; what is left over behind whole tiles is done in blocks that divide it.
     """
-    loops = []
+    def block(size: int, pixel: str) -> str:
+        return fill("""
+            const float *xs = in{x_step};
+            const float *ws = {weight};
+            float *out = {y}{y_step};
+            {start}
+            {declare}
+            {inner}
+            {stores}
+        """, x_step=f" + {pixel} * {length}" if pixel else "", y_step=f" + {pixel} * {outputs}" if pixel else "",
+                    weight=place.weight, y=place.y, start=tile.start(size, place.bias), declare=tile.declare(),
+                    inner=tile.accumulate((0, size), length, length),
+                    stores=tile.finish(size, "out", outputs, act, act_args, place.left))
+
+    if count == str(tile.pixels):
+        return block(tile.pixels, "")
+    loops = ["int32_t pixel = 0;\n"]
     for size in dict.fromkeys([tile.pixels, run_rest(width, tile.pixels)]):
         loops.append(fill("""
             for (; {condition}; {step}) {
-                const float *xs = in + pixel * {length};
-                const float *ws = {weight};
-                float *out = {y} + pixel * {outputs};
-                {start}
-                {declare}
-                {inner}
-                {stores}
+                {block}
             }
         """, condition=f"pixel + {size} <= {count}" if size > 1 else f"pixel < {count}",
-                          step=f"pixel += {size}" if size > 1 else "pixel++", length=length, outputs=outputs,
-                          weight=place.weight, y=place.y, start=tile.start(size, place.bias), declare=tile.declare(),
-                          inner=tile.accumulate((0, size), length, length),
-                          stores=tile.finish(size, "out", outputs, act, act_args, place.left)))
-    return "int32_t pixel = 0;\n" + "\n".join(loops)
+                          step=f"pixel += {size}" if size > 1 else "pixel++", block=block(size, "pixel")))
+    return "".join(loops)

@@ -34,7 +34,7 @@ from .blocking import (
     unpack_weights,
 )
 from .channels import Packed, Place, by_form, channel_loops, pixel_run, plus, scalar_lanes, scalar_tile, vector_tile
-from .taps import RowTaps, clipped_pad
+from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
 from .weights import packed_bias, packed_weights
 
@@ -146,7 +146,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                     {loops}
                 }
             }
-        """, rows=self.row_parameters(), setup=self.row_setup(), slot=_grouped(self.slot("y", "row")), outputs=outputs,
+        """, rows=self.row_parameters(), setup=self.row_setup(), slot=factor(self.slot("y", "row")), outputs=outputs,
                     taps=self.taps.declare(), loops=self._group_loop(loops))
 
     def _origin(self) -> Place:
@@ -166,7 +166,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
         """, groups=self.groups, body=body)
 
     def _strips_text(self, tile: Tile, place: Place) -> str:
-        return "\n".join(self._strip_text(tile, place, strip) for strip in strips(self.columns, tile.pixels))
+        return "".join(self._strip_text(tile, place, strip) for strip in strips(self.columns, tile.pixels))
 
     def _strip_text(self, tile: Tile, place: Place, strip: Strip) -> str:
         outputs = self.y.shape[3]
@@ -178,25 +178,30 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
             {opening}
                 float *out = {out};
                 {start}
-                {declare}
                 {window}
                 {stores}
             }
-        """, opening=opening, out=out, start=tile.start(strip.pixels, place.bias), declare=tile.declare(),
-                    window=self.taps.loop(self._window_row_text(tile, place, strip)),
+        """, opening=opening, out=out, start=tile.start(strip.pixels, place.bias),
+                    window=self._strip_window_text(tile, place, strip),
                     stores=tile.finish(strip.pixels, "out", outputs, self.act, self.act_args, place.left))
+
+    def _strip_window_text(self, tile: Tile, place: Place, strip: Strip) -> str:
+        """The sums of one block."""
+        if not strip.segments:
+            return f"(void){place.weight};   /* in the padding, all of it */"
+        return tile.declare() + "\n" + self.taps.loop(self._window_row_text(tile, place, strip))
 
     def _window_row_text(self, tile: Tile, place: Place, strip: Strip) -> str:
         return fill("""
             const float *in = x + {slot} * {width}{group};
             const float *wk = {weight} + ky * {size};
             {segments}
-        """, slot=_grouped(self.slot("x", self.taps.row("ky"))), width=self.x.shape[2] * self.x.shape[3],
+        """, slot=factor(self.slot("x", self.taps.row("ky"))), width=self.x.shape[2] * self.x.shape[3],
                     group=f" + group * {self.weight.shape[3]}" if self.groups > 1 else "", weight=place.weight,
                     size=self.packed.size // self.kernel[0] * tile.block, segments=self._segments_text(tile, strip))
 
     def _segments_text(self, tile: Tile, strip: Strip) -> str:
-        return "\n".join(self._segment_text(tile, strip, s.taps, s.pixels) for s in strip.segments)
+        return "".join(self._segment_text(tile, strip, s.taps, s.pixels) for s in strip.segments)
 
     def _segment_text(self, tile: Tile, strip: Strip, taps: Pair, pixels: Pair) -> str:
         """Taps [begin, end) of one window row for some pixels of the strip's block."""
@@ -268,11 +273,6 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
         """, setup=self.row_setup(), x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"),
                     limits="\n".join(limits), x_width=width * inputs, y_width=width * outputs, width=width,
                     loops=loops)
-
-
-def _grouped(expression: str) -> str:
-    """The expression, in parentheses if it is a sum."""
-    return f"({expression})" if " " in expression and not expression.startswith("tc_wrap(") else expression
 
 
 def _sizes(pointwise: bool, height: int, width: int) -> SizesOf:

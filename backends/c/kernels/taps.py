@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..text import fill
 
-__all__ = ["RowTaps", "clipped_pad"]
+__all__ = ["RowTaps", "clipped_pad", "factor"]
 
 Quad = tuple[int, int, int, int]
 
@@ -96,3 +96,8 @@ def clipped_pad(rows: tuple[int, int], taps: RowTaps, pad: Quad) -> Quad:
     begin = rows[0] * taps.stride - taps.pad
     end = (rows[1] - 1) * taps.stride - taps.pad + (taps.kernel - 1) * taps.dilation + 1
     return max(0, -begin), pad[1], max(0, end - taps.extent), pad[3]
+
+
+def factor(expression: str) -> str:
+    """The C expression as a factor of a product: in parentheses if it is a sum."""
+    return f"({expression})" if " " in expression and not expression.startswith("tc_wrap(") else expression

@@ -35,8 +35,9 @@ _REACH = 1020 // 4   # floats that a load instruction of a small core reaches fr
 class Tile:
     """The shape of an inner block and how it is written.
 
-    Accumulator a<p>_<l> is pixel p, lane l. `kind` is its C type; a lane is one channel (float) or one vector of
-    channels, then `spread` floats lie between the weights of two lanes and `apart` channels between what they are.
+    Accumulator a<p>_<l> is pixel p, lane l (a<p> if there is one lane). `kind` is its C type; a lane is one channel
+    (float) or one vector of channels, then `spread` floats lie between the weights of two lanes and `apart` channels
+    between what they are.
     """
 
     pixels: int
@@ -62,13 +63,19 @@ class Tile:
             return f"{pointer}[{offset}]"
         return f"*(const {self.kind} *)({pointer} + {offset})" if offset else f"*(const {self.kind} *){pointer}"
 
+    def total(self, pixel: int, lane: int = 0) -> str:
+        """The name of an accumulator."""
+        return f"a{pixel}_{lane}" if self.lanes > 1 else f"a{pixel}"
+
     def start(self, pixels: int, bias: str) -> str:
         """Declarations: the accumulators of `pixels` pixels start as the bias of their channel."""
-        lines = []
+        rows = []
         for p in range(pixels):
-            first = [self.load(bias, lane * self.apart) if p == 0 else f"a0_{lane}" for lane in range(self.lanes)]
-            lines.append(f"{self.kind} {', '.join(f'a{p}_{lane} = {v}' for lane, v in enumerate(first))};")
-        return "\n".join(lines)
+            first = [self.load(bias, i * self.apart) if p == 0 else self.total(0, i) for i in range(self.lanes)]
+            rows.append(", ".join(f"{self.total(p, i)} = {value}" for i, value in enumerate(first)))
+        if self.lanes == 1:
+            return f"{self.kind} {', '.join(rows)};"
+        return "\n".join(f"{self.kind} {row};" for row in rows)
 
     def step(self, pixels: tuple[int, int], x: list[str], w: str) -> str:
         """One step: weights from `w` (pointer and offset in the form `ws+8`), one input per pixel from `x`."""
@@ -76,11 +83,12 @@ class Tile:
         first = int(offset or 0)
         lines = [" ".join(f"w{i} = {self.load(pointer, first + i * self.spread)};" for i in range(self.lanes))]
         for p, source in zip(range(*pixels), x, strict=True):
-            sums = " ".join(self._multiply(f"a{p}_{lane}", f"w{lane}") for lane in range(self.lanes))
+            sums = " ".join(self.multiply(self.total(p, lane), f"w{lane}") for lane in range(self.lanes))
             lines.append(f"v = {source}; {sums}")
         return "\n".join(lines)
 
-    def _multiply(self, total: str, weight: str) -> str:
+    def multiply(self, total: str, weight: str) -> str:
+        """One multiply-accumulate of the input `v`."""
         return f"{total} = tc_fma(v, {weight}, {total});" if self.fma else f"{total} += v * {weight};"
 
     def declare(self) -> str:
@@ -132,7 +140,7 @@ class Tile:
         for p in range(pixels):
             stores = []
             for lane in range(self.lanes):
-                value = activation(f"a{p}_{lane}", act, act_args, self.kind)
+                value = activation(self.total(p, lane), act, act_args, self.kind)
                 stores.append(self._store(y, p * pixel_step, lane, value, left))
             lines.append(" ".join(stores) if not left or self.vector else "\n".join(stores))
         return "\n".join(lines)

@@ -15,7 +15,7 @@ from ..text import fill
 from .base import Kernel
 from .blocking import pack_channels, pack_weights
 
-__all__ = ["PackF32", "packed_bias", "packed_weights"]
+__all__ = ["PackF32", "elements", "packed_bias", "packed_weights"]
 
 
 @final
@@ -54,7 +54,7 @@ class PackF32(Kernel, opname="k.pack_f32"):
 def packed_weights(weight: Value, groups: int, block: int, low: Lowering) -> Value:
     """`weight` [O, ...] as [groups * blocks, ..., block]: a constant of its own, or scratch that a kernel fills."""
     if isinstance(weight, Const):
-        return low.const(weight.name, pack_weights(_elements(weight, low), groups, block))
+        return low.const(weight.name, pack_weights(elements(weight, low), groups, block))
     return _packed_by_kernel(weight, (*weight.shape[1:], block), groups, block, low)
 
 
@@ -63,7 +63,7 @@ def packed_bias(bias: Value | None, groups: int, outputs: int, block: int, name:
     if bias is None:
         return low.const(f"{name}.zero", pack_channels(None, groups, outputs, block))
     if isinstance(bias, Const):
-        return low.const(bias.name, pack_channels(_elements(bias, low), groups, outputs, block))
+        return low.const(bias.name, pack_channels(elements(bias, low), groups, outputs, block))
     if outputs // groups % block == 0:
         return low.buffer(bias)
     return _packed_by_kernel(bias, (block,), groups, block, low)
@@ -76,7 +76,7 @@ def _packed_by_kernel(value: Value, rest: tuple[int, ...], groups: int, block: i
     return scratch
 
 
-def _elements(const: Const, low: Lowering) -> Array:
+def elements(const: Const, low: Lowering) -> Array:
     data = low.buffer(const).data
     assert data is not None  # low.buffer has refused a constant without elements
     return np.asarray(data)

@@ -1,5 +1,5 @@
 /* x where it is not negative, else alpha * x. */
-static inline float tc_leaky_relu(float x, float alpha)
+static inline __attribute__((unused)) float tc_leaky_relu(float x, float alpha)
 {
     return x < 0.0f ? alpha * x : x;
 }
