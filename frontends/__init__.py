@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tinyir.registry import FRONTENDS
+from tinyir.registry import FRONTENDS, OPERATORS
 
 if TYPE_CHECKING:
     from tinyir.ir import Array, Module
     from tinyir.pass_manager import Context
     from tinyir.types import Shape
 
-__all__ = ["import_onnx"]
+__all__ = ["import_onnx", "onnx_operators"]
 
 
 def import_onnx(source: str | os.PathLike[str] | bytes, *, input_dims: Mapping[str, int] | None = None,
@@ -37,4 +37,13 @@ def import_onnx(source: str | os.PathLike[str] | bytes, *, input_dims: Mapping[s
                         ctx=ctx)
 
 
+def onnx_operators() -> list[str]:
+    """The ONNX operators that have a converter, by name."""
+    from . import onnx_ops as onnx_ops  # fills CONVERTERS
+    from .onnx_node import CONVERTERS
+
+    return sorted([*CONVERTERS, "If"])
+
+
 FRONTENDS.add("onnx", import_onnx)
+OPERATORS.add("onnx", onnx_operators)

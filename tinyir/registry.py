@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .opdef import Op
     from .pass_manager import Pass
 
-__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPS", "PASSES", "PIPELINES", "Table", "load_file", "load_plugins"]
+__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "Table", "load_file", "load_plugins"]
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ PASSES: Table[type[Pass]] = Table("pass")
 PIPELINES: Table[str] = Table("pipeline")
 FRONTENDS: Table[Callable[..., Module]] = Table("frontend")
 BACKENDS: Table[Callable[..., dict[str, bytes]]] = Table("backend")
+OPERATORS: Table[Callable[[], list[str]]] = Table("list of operators")
+"""By frontend: a function that names the operators it can convert."""
 LOWERINGS: Table[Callable[..., None]] = Table("lowering rule")
 
 _loaded = False

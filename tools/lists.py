@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import textwrap
 import typing
 from collections.abc import Sequence
 from typing import Any, cast
 
 from tinyir.pass_manager import Pass
-from tinyir.registry import FRONTENDS, PASSES, PIPELINES, load_file
+from tinyir.registry import OPERATORS, PASSES, PIPELINES, load_file
 from tinyir.target import TARGETS
 
 from .cli import table
@@ -53,6 +54,5 @@ def _options(kind: type[Pass]) -> list[str]:
 
 
 def operators() -> str:
-    """The ONNX operators that the frontend converts, one a line."""
-    listing = FRONTENDS.get("onnx-operators")
-    return "\n".join(str(row) for row in cast(Any, listing)())
+    """The ONNX operators that can be compiled, several a line."""
+    return textwrap.fill(", ".join(OPERATORS.get("onnx")()), 100)
