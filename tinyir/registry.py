@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .opdef import Op
     from .pass_manager import Pass
 
-__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "Table", "load_file", "load_plugins"]
+__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "Table", "load_file",
+           "load_plugins"]
 
 T = TypeVar("T")
 
