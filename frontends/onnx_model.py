@@ -195,10 +195,19 @@ def _upgrade(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     from onnx import version_converter
 
     try:
-        return version_converter.convert_version(model, OLDEST_OPSET)
+        return _with_old_resize(version_converter.convert_version(model, OLDEST_OPSET))
     except Exception as problem:
         raise error(f"{what} uses opset {opset}, which cannot be brought to {OLDEST_OPSET}, the oldest one supported",
                     notes=[_first_line(problem)], help="export the model again with opset 13 or newer") from None
+
+
+def _with_old_resize(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Before opset 11 a resized pixel o lay at o / scale, rounded down; the version converter leaves that out."""
+    for node in model.graph.node:
+        if node.op_type == "Resize" and not any(a.name == "coordinate_transformation_mode" for a in node.attribute):
+            node.attribute.append(onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+            node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
+    return model
 
 
 def _opset(model: onnx.ModelProto, what: str) -> int:

@@ -86,7 +86,8 @@ def evaluated(node: Node) -> Produced:
 
 
 def _mod(node: Node, a: Known, b: Known) -> Known:
-    return np.asarray(np.fmod(a, b) if node.integer("fmod", 0) else np.mod(a, b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.fmod(a, b) if node.integer("fmod", 0) else np.mod(a, b))
 
 
 def _non_zero(node: Node, x: Known) -> Known:
