@@ -130,13 +130,17 @@ def _library(texts: list[str]) -> str:
     are to be the same on every core."""
     used = "\n\n".join(t.strip() for t in needed(texts))
     return fill("""
+        /* Functions that the kernels use; which ones depends on the core too. */
         #if defined(__clang__)
         #pragma STDC FP_CONTRACT OFF
+        #pragma clang diagnostic push
+        #pragma clang diagnostic ignored "-Wunused-function"
         #endif
 
         {used}
 
         #if defined(__clang__)
+        #pragma clang diagnostic pop
         #pragma STDC FP_CONTRACT DEFAULT
         #endif
     """, used=used) if used else ""

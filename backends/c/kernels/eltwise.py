@@ -24,7 +24,7 @@ from .base import Argument, Kernel, RowKernel, evaluate
 from .loops import broadcast_strides, nest, row_major
 from .scalar import activated, binary_expression, unary_expression
 
-__all__ = ["Binary", "BinaryRows", "Cast", "Copy", "Map", "MapRows"]
+__all__ = ["Binary", "BinaryRows", "Cast", "Copy", "Map", "MapRows", "Pointwise"]
 
 MapFunction = Literal[
     "relu", "clip", "leaky_relu", "sigmoid", "tanh", "hard_sigmoid", "hard_swish", "elu", "selu", "softplus",
@@ -48,7 +48,7 @@ _BINARY: dict[str, type[Op]] = {
 }
 
 
-class _Pointwise(Kernel):
+class Pointwise(Kernel):
     """Reads and writes element by element, so that the result may lie on an operand."""
 
     def pointers(self) -> str:
@@ -70,7 +70,7 @@ class _Pointwise(Kernel):
         return self.error(f"there is no C for {function} of {value.type.dtype}", help="cast the operands to f32")
 
 
-class _MapBase(_Pointwise):
+class _MapBase(Pointwise):
     """What k.map and k.map_rows have in common."""
 
     def stem(self) -> str:
@@ -190,7 +190,7 @@ def row_length(value: Value) -> int:
     return int(np.prod(value.shape[2:]))
 
 
-class _BinaryBase(_Pointwise):
+class _BinaryBase(Pointwise):
     """What k.binary and k.binary_rows have in common."""
 
     def assignment(self, function: str, act: str, act_args: tuple[float, ...], value: Value) -> str:
