@@ -17,7 +17,7 @@ from typing import Any
 from .diag import escape
 from .types import shortest_float
 
-__all__ = ["convert", "describe", "literal_text", "quote", "symbol_text", "unquote"]
+__all__ = ["attribute_text", "convert", "describe", "literal_text", "quote", "symbol_text", "unquote"]
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -51,6 +51,11 @@ def literal_text(value: Any) -> str:
     return _number_text(value)
 
 
+def attribute_text(annotation: Any, value: Any) -> str:
+    """An attribute value where the annotation is known: the word `none` needs no quotes where it is a choice."""
+    return "none" if value == "none" and typing.get_origin(annotation) is typing.Literal else literal_text(value)
+
+
 def _number_text(value: Any) -> str:
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
         return "true" if value else "false"
@@ -67,7 +72,7 @@ def describe(annotation: Any, many: bool = False) -> str:
     if len(members) > 1:
         return " or ".join(describe(m, many) for m in members)
     if typing.get_origin(annotation) is typing.Literal:
-        return "one of " + ", ".join(literal_text(word) for word in typing.get_args(annotation))
+        return "one of " + ", ".join(attribute_text(annotation, word) for word in typing.get_args(annotation))
     if typing.get_origin(annotation) is tuple:
         return _describe_list(typing.get_args(annotation), many)
     one, several = _NOUNS.get(annotation, (str(annotation), str(annotation)))
@@ -118,7 +123,7 @@ def _convert_one(kind: Any, value: Any) -> Any:
     if kind is Any:
         return value
     if typing.get_origin(kind) is typing.Literal:
-        return next(_matching(word for word in typing.get_args(kind) if word == value and type(word) is type(value)))
+        return _choice(typing.get_args(kind), "none" if value is None else value)
     if typing.get_origin(kind) is tuple:
         return _convert_list(typing.get_args(kind), value)
     if kind is float and isinstance(value, Real) and not isinstance(value, bool):
@@ -130,8 +135,10 @@ def _convert_one(kind: Any, value: Any) -> Any:
     raise ValueError(kind)
 
 
-def _matching(words: Any) -> Any:
-    yield from words
+def _choice(words: Sequence[Any], value: Any) -> Any:
+    for word in words:
+        if word == value and type(word) is type(value):
+            return word
     raise ValueError("no such word")
 
 

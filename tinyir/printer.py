@@ -40,7 +40,7 @@ from .ir import (
     Value,
     sanitise,
 )
-from .literals import literal_text, quote, symbol_text
+from .literals import attribute_text, literal_text, quote, symbol_text
 from .opdef import MISSING, Op
 
 __all__ = ["Facts", "Sidecar", "location_text", "print_module", "write_module"]
@@ -175,7 +175,7 @@ class _Printer:
         if not self.elide_consts:
             for const in self.module.consts.values():
                 self._line(2, _Piece(f"const {symbol_text(const.name)} : {const.type_}"),
-                           _Piece(f"= {self._payload(const)}"), *self._loc(const.loc))
+                           self._payload(const), *self._loc(const.loc))
         for func in self.module.funcs.values():
             self._func(func)
         self.lines += ["}", ""]
@@ -202,25 +202,25 @@ class _Printer:
         self._line(2, _Piece(f"arena {symbol_text(arena.name)}"), *([_attr_piece(attrs)] if attrs else []),
                    *self._loc(arena.loc))
 
-    def _payload(self, const: Const) -> str:
+    def _payload(self, const: Const) -> _Piece:
         payload = const.payload
         if isinstance(payload, SplatPayload):
-            return f"splat<{literal_text(payload.value)}>"
+            return _Piece(f"= splat<{literal_text(payload.value)}>")
         if isinstance(payload, RandomPayload):
-            return f"random<{payload.seed}>"
+            return _Piece(f"= random<{payload.seed}>")
         if isinstance(payload, DataPayload) and self.sidecar is None:
-            return f"data<{quote(payload.file)}, {quote(payload.key)}>"
+            return _Piece(f"= data<{quote(payload.file)}, {quote(payload.key)}>")
         data = const.data
-        return "elided" if data is None else self._data(const.name, data)
+        return _Piece("= elided") if data is None else self._data(const.name, data)
 
-    def _data(self, name: str, data: Array) -> str:
+    def _data(self, name: str, data: Array) -> _Piece:
         if data.size and _all_equal(data):
-            return f"splat<{literal_text(data.flat[0])}>"
+            return _Piece(f"= splat<{literal_text(data.flat[0])}>")
         if data.size <= _DENSE_LIMIT:
-            return f"dense<{literal_text(tuple(data.flat))}>"
+            return _Piece("= dense<[", tuple(literal_text(item) for item in data.flat), "]>")
         if self.sidecar is None:
-            return "elided"
-        return f"data<{quote(self.sidecar.name)}, {quote(self.sidecar.key(name, data))}>"
+            return _Piece("= elided")
+        return _Piece(f"= data<{quote(self.sidecar.name)}, {quote(self.sidecar.key(name, data))}>")
 
     # -- functions
 
@@ -271,11 +271,12 @@ class _Printer:
 
     def _op(self, op: Op, indent: int, live: dict[Op, str]) -> None:
         read, written = self._operands(op)
-        results = ", ".join(f"%{self._define(r)}" for r in op.results)
+        results = tuple(f"%{self._define(r)}" for r in op.results)
         attrs = _given_attrs(op)
-        pieces = [_Piece(f"{results + ' = ' if results else ''}{op.opname}(", read, ")")]
+        pieces = [_Piece("", results, " =")] if results else []
+        pieces += [_Piece(f"{op.opname}(", read, ")")]
         pieces += [_Piece("-> (", written, ")")] if written else []
-        pieces += [_attr_piece(attrs)] if attrs else []
+        pieces += [_text_piece(attrs)] if attrs else []
         pieces += [_Piece(f": {_types([r.type_ for r in op.results])}")] if op.results else []
         comment = ", ".join(filter(None, (_op_facts(op), live.get(op)))) if self.facts == "all" else ""
         for index, region in enumerate(op.regions):
@@ -296,14 +297,19 @@ class _Printer:
         return read, tuple(self._name(v) for f, group in fields if f.written for v in group)
 
 
-def _given_attrs(op: Op) -> dict[str, Any]:
-    """The attributes that do not have their default value."""
-    return {a.name: getattr(op, a.name) for a in op.schema.attrs
-            if a.default is MISSING or literal_text(getattr(op, a.name)) != literal_text(a.default)}
+def _given_attrs(op: Op) -> dict[str, str]:
+    """The attributes that do not have their default value, as text."""
+    texts = {a.name: (attribute_text(a.annotation, getattr(op, a.name)), a) for a in op.schema.attrs}
+    return {name: text for name, (text, a) in texts.items()
+            if a.default is MISSING or text != attribute_text(a.annotation, a.default)}
 
 
 def _attr_piece(attrs: dict[str, Any]) -> _Piece:
-    return _Piece("{", tuple(f"{name} = {literal_text(value)}" for name, value in attrs.items()), "}")
+    return _text_piece({name: literal_text(value) for name, value in attrs.items()})
+
+
+def _text_piece(texts: dict[str, str]) -> _Piece:
+    return _Piece("{", tuple(f"{name} = {text}" for name, text in texts.items()), "}")
 
 
 def _all_equal(data: Array) -> bool:

@@ -343,3 +343,10 @@ def test_deep_nesting_is_refused() -> None:
     body = "".join(head.format(i) for i in range(2000)) + "} " * 2000
     with pytest.raises(CompileError, match="regions are nested more than 50 deep"):
         parse("module @m {level = sched} { func @main(%x: tensor<4xf32>) { " + body + "} }")
+
+
+def test_the_word_none_is_a_choice_where_it_is_one() -> None:
+    module = parse("module @m { func @main(%x: tensor<4xf32>) { %y = nn.add(%x, %x) {act = none} : tensor<4xf32> "
+                   "nn.return(%y) } }")
+    assert module.main.ops[0].attrs["act"] == "none"
+    assert "act" not in print_module(module)

@@ -123,7 +123,7 @@ def wrong_level(module: Module, body: list[Op]) -> None:
     (missing_use, "the use list of %a is wrong: 0 entries, 1 uses"),
     (stray_use, "the use list of %x is wrong: 2 entries, 1 uses"),
     (wrong_block, "nn.relu stands in a block that it does not know of"),
-    (wrong_attribute, 'nn.dense: act should be one of "none", relu, clip, leaky_relu, hard_swish, hard_sigmoid, '
+    (wrong_attribute, "nn.dense: act should be one of none, relu, clip, leaky_relu, hard_swish, hard_sigmoid, "
                       "not rellu"),
     (foreign_argument, "nn.relu uses %other, which belongs to another function or region"),
     (wrong_result_count, "nn.relu has 1 results, declared are 2"),
