@@ -121,7 +121,8 @@ class Reduce(Kernel, opname="k.reduce"):
         """, kind=c_type(self.x.type.dtype), width=width, start=self._initial(), finish=self._finish("block[c]"),
             inside=inside.replace("line_type", f"const {c_type(self.x.type.dtype)}"))
         strides = {"x": (*x_strides, _BLOCK), "y": (*y_strides, _BLOCK)}
-        return nest(shape, strides, body, {"x": first, "y": first})
+        loops = nest(shape, strides, body, {"x": first, "y": first})
+        return loops if loops.startswith("for") else fill("{\n    {loops}\n}", loops=loops)
 
 
 def _folding_loops(folded: list[tuple[int, int]], body: str, origin: str, line: str = "") -> str:

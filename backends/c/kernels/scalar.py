@@ -9,6 +9,7 @@ the function has no C for the type.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tinyir.types import DType
@@ -30,7 +31,7 @@ def unary_expression(function: str, x: str, args: Sequence[float], dtype: DType)
         "neg": f"-{x}" if dtype.is_float else _wrapped(f"0u - {_unsigned(x, dtype)}", dtype),
         "relu": f"{x} < {zero} ? {zero} : {x}" if dtype.is_signed else x,
         "abs": f"{x} < {zero} ? {_negated(x, dtype)} : {x}" if dtype.is_signed else x,
-        "sign": f"({c_type(dtype)})(({x} > {zero}) - ({x} < {zero}))",
+        "sign": f"({c_type(dtype)})({f'({x} > {zero}) - ({x} < {zero})' if dtype.is_signed else f'{x} > {zero}'})",
         "clip": _clip(x, args, dtype) if function == "clip" else "",
         "leaky_relu": f"{x} < {zero} ? {c_value(args[0], dtype)} * {x} : {x}" if function == "leaky_relu" else "",
     }
@@ -74,11 +75,15 @@ def _negated(x: str, dtype: DType) -> str:
 
 def _clip(x: str, args: Sequence[float], dtype: DType) -> str:
     low, high = args
-    if dtype.is_integer:
-        least, greatest = dtype.range
-        low, high = (int(min(max(v, least), greatest)) for v in (low, high))
-    bottom, top = c_value(low, dtype), c_value(high, dtype)
-    return f"{x} < {bottom} ? {bottom} : {x} > {top} ? {top} : {x}"
+    least, greatest = dtype.range if dtype.is_integer else (-math.inf, math.inf)
+    text = x
+    if high < greatest:
+        top = c_value(max(high, least), dtype)
+        text = f"{x} > {top} ? {top} : {text}"
+    if low > least:  # the lower bound is applied first: where the bounds cross, the upper one wins
+        bottom = c_value(min(low, high, greatest), dtype)
+        text = f"{x} < {bottom} ? {bottom} : {text}"
+    return text
 
 
 def _unsigned(x: str, dtype: DType) -> str:
