@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import c
+from . import c, dot
 
-__all__ = ["c"]
+__all__ = ["c", "dot"]

@@ -101,8 +101,8 @@ def emit_c(module: Module, *, name: str = "", arena: Literal["static", "caller"]
     CompileError if the module is not at level mem or its slots are not placed.
     """
     options = Options(arena, hooks, single_file, dict(sections or {}))
-    program = gather(module, name or module.name)
-    stem = c_identifier(name or module.name)
+    stem = name if name.isidentifier() and name.isascii() else c_identifier(name or module.name)
+    program = gather(module, stem)
     files = {f"{stem}.c": _model_text(program, options, stem), f"{stem}.h": header_text(program, options, f"{stem}.h")}
     if program.consts and not single_file:
         files[f"{stem}_weights.c"] = _weights_text(program, options, stem)

@@ -125,11 +125,11 @@ def root_of(value: Value) -> Value:
 
 
 def gather(module: Module, symbol: str) -> Program:
-    """The facts of `module`, all of whose slots have their place. Raises CompileError if it is not ready for C."""
+    """The facts of `module`, whose external names begin with `symbol`. Raises CompileError if it is not ready for C."""
     if module.level != "mem":
         raise error(f"C is written from level mem, module @{module.name} is at level {module.level}",
                     help="the pipeline has to end with lower-to-mem,plan-arena")
-    program = Program(module, c_identifier(symbol))
+    program = Program(module, symbol)
     _name_tensors(program)
     _name_calls(program)
     _place_slots(program)
