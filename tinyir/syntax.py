@@ -6,6 +6,7 @@ a module of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -258,7 +259,8 @@ def _integer(token: Token) -> int:
 
 
 def _shaped(token: Token) -> tuple[Shape, DType]:
-    *dims, name = token.split("x")
+    name = re.sub(r"^([0-9]+x)*", "", token)
+    dims = token[:len(token) - len(name)].split("x")[:-1]
     try:
         element = dtype(name)
     except KeyError:

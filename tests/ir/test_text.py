@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
 from pathlib import Path
 
@@ -350,3 +352,30 @@ def test_the_word_none_is_a_choice_where_it_is_one() -> None:
                    "nn.return(%y) } }")
     assert module.main.ops[0].attrs["act"] == "none"
     assert "act" not in print_module(module)
+
+
+@pytest.mark.parametrize("shape", ["1xxf32", "inf1x5xf32", "x4xf32", "4x4xf33", "99999999999999999999xf32"])
+def test_malformed_shapes(shape: str) -> None:
+    with pytest.raises(CompileError, match=r"there is no element type|this dimension is too large"):
+        parse(f"module @m {{ const @w : tensor<{shape}> = elided }}")
+
+
+PIECES = ["{", "}", "(", ")", "[", "none", "inf", "-1", "0", "%x", "@w", "nn.relu", "tensor<4xf32>", "buffer<0xf32>",
+          "index", 'loc("a")', "99999999999999999999", "1e999", '"', "=", ":", "^b():", "mem.return()", "q<0.5:0>"]
+
+
+@pytest.mark.parametrize("text", LEVELS.values(), ids=LEVELS)
+def test_damaged_text_gives_diagnostics(text: str) -> None:
+    """Words are removed, swapped and put in; what comes of it is a module or a CompileError, never another error."""
+    rng = random.Random(1)
+    for _ in range(200):
+        words = re.findall(r"\s+|[%@\w.]+|.", text)
+        for _ in range(rng.choice((1, 2, 4))):
+            at = rng.randrange(len(words))
+            words[at:at + rng.choice((0, 1, 1))] = rng.choice(([], [rng.choice(PIECES)], [rng.choice(words)]))
+        try:
+            module = parse("".join(words))
+            verify(module)
+        except CompileError:
+            continue
+        assert print_module(parse(print_module(module))) == print_module(module)
