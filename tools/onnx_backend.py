@@ -3,6 +3,8 @@
     from tinyc.tools.onnx_backend import InterpreterBackend
     outputs = InterpreterBackend.run_model(onnx.load("model.onnx"), [image])
 
+`InterpreterBackend` runs the module as imported, `CompiledBackend` the C that -O2 makes of it, on this machine.
+
 A static compiler needs shapes, axes and weights as constants, where single-operator test models often make them inputs
 of the graph. What the compiler asks for as a constant is bound to the array that `run` is given; the rest stays input.
 `Prepared.bound` says which inputs that were, and `folded` whether nothing was left to compute.
@@ -11,18 +13,21 @@ of the graph. What the compiler asks for as a constant is bound to the array tha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep
 
-from tinyir.diag import Unsupported
+from tinyir.diag import CompileError, Unsupported
 from tinyir.ir import Array, Module
 from tinyir.registry import FRONTENDS
 
-__all__ = ["InterpreterBackend", "Prepared", "TinycBackend"]
+from .program import Program, program_of
 
+__all__ = ["CompiledBackend", "InterpreterBackend", "Prepared", "TinycBackend"]
+
+FLAGS = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffreestanding")
 Execute = Callable[[Module, Sequence[Array]], list[Array]]
 
 
@@ -64,7 +69,10 @@ class Prepared(BackendRep):
 class TinycBackend(Backend):
     """A backend that imports with tinyc; subclasses say how modules are executed."""
 
-    execute: ClassVar[Execute]
+    @staticmethod
+    def execute(module: Module, inputs: Sequence[Array]) -> list[Array]:
+        """The outputs of the function main."""
+        raise NotImplementedError
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> Prepared:
@@ -76,13 +84,39 @@ class TinycBackend(Backend):
         return device.upper().startswith("CPU")
 
 
-def _interpret(module: Module, inputs: Sequence[Array]) -> list[Array]:
-    from tinyir.interp import run
-
-    return run(module, inputs)
-
-
 class InterpreterBackend(TinycBackend):
     """Runs the module as imported, on the interpreter."""
 
-    execute = staticmethod(_interpret)
+    @staticmethod
+    def execute(module: Module, inputs: Sequence[Array]) -> list[Array]:
+        from tinyir.interp import run
+
+        return run(module, inputs)
+
+
+_REFUSALS = ("there is no C for", "there is no kernel for")
+"""How the C backend begins its answer to element types and ops that it has no kernels for."""
+
+
+def _program(module: Module) -> Program:
+    from tinyir.pass_manager import PassManager, parse_pipeline
+    from tinyir.registry import BACKENDS, PIPELINES
+
+    try:
+        PassManager(parse_pipeline(PIPELINES.get("O2"))).run(module)
+        return program_of(module, "model", BACKENDS.get("c")(module, name="model"))
+    except CompileError as problem:
+        if any(refusal in d.message for d in problem.diagnostics for refusal in _REFUSALS):
+            raise Unsupported(problem.diagnostics) from None
+        raise
+
+
+class CompiledBackend(TinycBackend):
+    """Compiles the module to C with -O2, builds that for this machine and runs it."""
+
+    @staticmethod
+    def execute(module: Module, inputs: Sequence[Array]) -> list[Array]:
+        from .harness import run_on_host
+        from .toolchain import host_compiler
+
+        return list(run_on_host(_program(module), [tuple(inputs)], compiler=host_compiler(), flags=FLAGS).outputs[0])

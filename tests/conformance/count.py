@@ -20,14 +20,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from suite import KINDS, Case, cases
+from tinyc.tools.onnx_backend import CompiledBackend, InterpreterBackend, TinycBackend
 
 COLUMNS = ("passed", "bound", "folded", "unsupported", "failed")
 
 
-def outcome(case: Case, verbose: bool) -> str:
+def outcome(case: Case, backend: type[TinycBackend], verbose: bool) -> str:
     """The column that the case belongs to."""
     try:
-        return case.run()
+        return case.run(backend)
     except unittest.SkipTest as answer:
         if verbose:
             print(f"{case.name}: {answer}")
@@ -43,13 +44,11 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="print why cases are unsupported")
     parser.add_argument("-k", default="", help="only cases whose names contain this")
     options = parser.parse_args()
-    from tinyc.tools import onnx_backend
-
-    backend = onnx_backend.CompiledBackend if options.compiled else onnx_backend.InterpreterBackend
+    backend = CompiledBackend if options.compiled else InterpreterBackend
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    for case in cases(backend):
+    for case in cases():
         if options.k in case.name:
-            counts[case.kind][outcome(case, options.verbose)] += 1
+            counts[case.kind][outcome(case, backend, options.verbose)] += 1
     print(table(counts))
     return 1 if any(c["failed"] for c in counts.values()) else 0
 
