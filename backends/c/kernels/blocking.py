@@ -149,14 +149,19 @@ def choose_vectors(sizes_of: SizesOf, blocks: int) -> tuple[int, int]:
     Sixteen registers: the accumulators, a weight for each vector, one pixel.
     """
     def cost(pixels: int, vectors: int) -> float:
-        def cycles(size: int) -> float:
-            return max(size * vectors / 2, _LATENCY, (size + vectors + 1) / 2) / vectors
-
         sizes = sizes_of(pixels)
-        return sum(map(cycles, sizes)) * (1 + 0.02 * (len(set(sizes)) - 1))
+        return sum(_cycles(size, vectors) for size in sizes) / vectors * (1 + 0.02 * (len(set(sizes)) - 1))
 
     candidates = [(p, v) for v in (1, 2, 4, 8) if blocks % v == 0 for p in range(1, 13) if p * v + v <= 16]
     return min(candidates, key=lambda c: (cost(*c), c))
+
+
+def _cycles(pixels: int, vectors: int) -> float:
+    """Cycles of a step: two multiply-accumulates or two loads each, and gcc reads the weights of up to four pixels from
+    memory again and again.
+    """
+    loads = pixels * vectors * 2 if pixels <= 4 else pixels + vectors + 1
+    return max(pixels * vectors / 2, loads / 2, _LATENCY)
 
 
 def form_of(target: Target) -> Form:

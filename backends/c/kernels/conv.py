@@ -36,7 +36,7 @@ from .blocking import (
 from .channels import Packed, Place, by_form, channel_loops, pixel_run, plus, scalar_lanes, scalar_tile, vector_tile
 from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
-from .weights import packed_bias, packed_weights
+from .weights import packed_bias, packed_weights, require_f32
 
 __all__ = ["ConvF32"]
 
@@ -219,7 +219,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                     {inner}
                 }
             """, column=column, base=plus(base), tap=plus(taps[0] * inputs * tile.block),
-                        inner=tile.accumulate(pixels, (taps[1] - taps[0]) * inputs, step))
+                        inner=tile.accumulate(pixels, (taps[1] - taps[0]) * inputs, step, self._steps(tile, strip)))
         return fill("""
             for (int32_t kx = {first}; kx < {end}; kx++) {
                 const float *xs = in{column} + (kx - {first}) * {tap_step}{base};
@@ -227,7 +227,12 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                 {inner}
             }
         """, first=taps[0], end=taps[1], column=column, tap_step=self.dilation[1] * channels, base=plus(base),
-                    size=inputs * tile.block, inner=tile.accumulate(pixels, inputs, step))
+                    size=inputs * tile.block, inner=tile.accumulate(pixels, inputs, step, self._steps(tile, strip)))
+
+    def _steps(self, tile: Tile, strip: Strip) -> int:
+        """How many inputs at a time: the few blocks at the borders of a wide image are kept short."""
+        few = strip.blocks == 1 and 6 * tile.pixels <= self.columns.outputs
+        return 1 if few else 4
 
     # -- a run of pixels ---------------------------------------------------------------------------------------------
 
@@ -288,6 +293,7 @@ def _is_pointwise(kernel: Pair, stride: Pair, pad: Quad, groups: int) -> bool:
 @lowers(Conv2D)
 def lower_conv2d(op: Conv2D, low: Lowering) -> None:
     """Pack the weights for the target and compute all rows."""
+    require_f32(op)
     form, registers = form_of(low.target), low.target.float_registers
     height, width, outputs = op.out.shape[1:]
     block = packed_block(outputs // op.groups, form, registers)

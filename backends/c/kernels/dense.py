@@ -21,7 +21,7 @@ from .base import Kernel, evaluate
 from .blocking import Form, SizesOf, choose_pixels, form_of, packed_block, run_sizes, unpack_weights
 from .channels import Packed, Place, by_form, channel_loops, pixel_run, scalar_lanes, vector_tile
 from .tile import Tile
-from .weights import packed_bias, packed_weights
+from .weights import packed_bias, packed_weights, require_f32
 
 __all__ = ["DenseF32"]
 
@@ -87,6 +87,7 @@ def _scalar_block(outputs: int, registers: int) -> int:
 @lowers(Dense)
 def lower_dense(op: Dense, low: Lowering) -> None:
     """Pack the weights for the target."""
+    require_f32(op)
     form, registers = form_of(low.target), low.target.float_registers
     batch, outputs = op.out.shape
     single = form == "scalar" and batch == 1

@@ -28,7 +28,7 @@ from .blocking import Columns, Form, Strip, block_sizes, form_of, pack_weights, 
 from .channels import Packed, Place, by_form, channel_loops, plus
 from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
-from .weights import elements, packed_bias
+from .weights import elements, packed_bias, require_f32
 
 __all__ = ["DepthwiseF32"]
 
@@ -264,6 +264,7 @@ def choose_block(width: int, kernel_width: int, registers: int) -> int:
 @lowers(DepthwiseConv2D)
 def lower_depthwise(op: DepthwiseConv2D, low: Lowering) -> None:
     """Pack the weights for the target and compute all rows."""
+    require_f32(op)
     form, registers = form_of(low.target), low.target.float_registers
     height, width, outputs = op.out.shape[1:]
     block = _channel_block(op.x.shape[3], op.multiplier, form)

@@ -68,14 +68,19 @@ class Tile:
         return f"a{pixel}_{lane}" if self.lanes > 1 else f"a{pixel}"
 
     def start(self, pixels: int, bias: str) -> str:
-        """Declarations: the accumulators of `pixels` pixels start as the bias of their channel."""
+        """Declarations: the accumulators of `pixels` pixels start as the bias of their channel, or as 0 without one."""
         rows = []
         for p in range(pixels):
-            first = [self.load(bias, i * self.apart) if p == 0 else self.total(0, i) for i in range(self.lanes)]
+            first = [self._first(p, i, bias) for i in range(self.lanes)]
             rows.append(", ".join(f"{self.total(p, i)} = {value}" for i, value in enumerate(first)))
         if self.lanes == 1:
             return f"{self.kind} {', '.join(rows)};"
         return "\n".join(f"{self.kind} {row};" for row in rows)
+
+    def _first(self, pixel: int, lane: int, bias: str) -> str:
+        if not bias:
+            return "{0}" if self.vector else "0.0f"
+        return self.total(0, lane) if pixel else self.load(bias, lane * self.apart)
 
     def step(self, pixels: tuple[int, int], x: list[str], w: str) -> str:
         """One step: weights from `w` (pointer and offset in the form `ws+8`), one input per pixel from `x`."""

@@ -8,14 +8,14 @@ import numpy as np
 
 from tinyir.ir import Array, Const, Value
 from tinyir.lowering import Lowering
-from tinyir.opdef import Written
-from tinyir.types import BufferType
+from tinyir.opdef import Op, Written
+from tinyir.types import F32, BufferType
 
 from ..text import fill
 from .base import Kernel
 from .blocking import pack_channels, pack_weights
 
-__all__ = ["PackF32", "elements", "packed_bias", "packed_weights"]
+__all__ = ["PackF32", "elements", "packed_bias", "packed_weights", "require_f32"]
 
 
 @final
@@ -74,6 +74,14 @@ def _packed_by_kernel(value: Value, rest: tuple[int, ...], groups: int, block: i
     scratch = low.scratch(BufferType((blocks, *rest), value.type.dtype), f"{value.name}_packed")
     low.emit(PackF32(low.buffer(value), scratch, groups=groups))
     return scratch
+
+
+def require_f32(op: Op) -> None:
+    """Raise CompileError unless all that `op` reads is f32."""
+    for value in op.reads:
+        if value.type.dtype != F32:
+            raise op.error(f"there is no kernel for {value.type.dtype}, only for f32",
+                           help="export the model in float32")
 
 
 def elements(const: Const, low: Lowering) -> Array:
