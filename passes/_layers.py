@@ -19,6 +19,8 @@ from tinyir.opdef import Op
 from tinyir.ops import Conv2D, ConvTranspose2D, Dense, DepthwiseConv2D
 from tinyir.rewrite import Rewriter
 
+from ._values import stem
+
 Layer = Conv2D | DepthwiseConv2D | ConvTranspose2D | Dense
 LAYERS = (Conv2D, DepthwiseConv2D, ConvTranspose2D, Dense)
 
@@ -83,10 +85,10 @@ def _arrays(layer: Layer) -> tuple[Array, Array]:
 def with_weights(layer: Layer, x: Value, weight: Array, bias: Array | None, rw: Rewriter) -> Layer:
     """A new layer like `layer` that reads x, with these weights rounded to its element type."""
     dtype = layer.x.type.dtype.numpy
-    new_weight = rw.const(weight.astype(dtype), layer.weight.name, layer.weight.loc)
+    new_weight = rw.const(weight.astype(dtype), stem(layer.weight), layer.weight.loc)
     new_bias = None
     if bias is not None:
-        name = f"{layer.weight.name}.bias" if layer.bias is None else layer.bias.name
+        name = f"{stem(layer.weight)}.bias" if layer.bias is None else stem(layer.bias)
         new_bias = rw.const(bias.astype(dtype), name, layer.weight.loc)
     made: Any = type(layer)(x, new_weight, new_bias, **layer.attrs)
     return cast(Layer, made)
@@ -94,4 +96,4 @@ def with_weights(layer: Layer, x: Value, weight: Array, bias: Array | None, rw: 
 
 def with_columns(layer: Dense, x: Value, weight: Array, rw: Rewriter) -> Dense:
     """A new dense layer that reads x with a weight [O, K] in another order of columns."""
-    return Dense(x, rw.const(weight, layer.weight.name, layer.weight.loc), layer.bias, **layer.attrs)
+    return Dense(x, rw.const(weight, stem(layer.weight), layer.weight.loc), layer.bias, **layer.attrs)

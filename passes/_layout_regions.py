@@ -39,7 +39,7 @@ from ._permutations import (
     permuted,
     untransposed,
 )
-from ._values import tensor_type
+from ._values import stem, tensor_type
 
 Cost = tuple[int, int, int]
 
@@ -51,6 +51,7 @@ class _Region:
     ops: tuple[Op, ...]
     rank: int
     members: frozenset[Op]
+    block: Block
 
     def inside(self, op: Op | None) -> bool:
         return op in self.members
@@ -83,7 +84,7 @@ def regions(block: Block) -> Iterator[_Region]:
     for op in parent:
         members.setdefault(root(op), []).append(op)
     for ops in members.values():
-        yield _Region(tuple(ops), ops[0].out.type.rank, frozenset(ops))
+        yield _Region(tuple(ops), ops[0].out.type.rank, frozenset(ops), block)
 
 
 def improve(region: _Region, rw: Rewriter) -> bool:
@@ -135,6 +136,8 @@ def _input_cost(region: _Region, value: Value, perm: Perm) -> Cost:
         source, way = before.x, compose(before.perm, inverse(perm))
     else:
         source, way = value, inverse(perm)
+    if perm != identity(region.rank) and any(isinstance(u, Transpose) and u.perm == way for u in source.users):
+        return 0, 0, 0  # somebody has that transpose already
     inner = int(way != identity(region.rank) and not isinstance(source, Argument))
     return _moved(_full_shape(source.shape, region.rank), way), inner, inner
 
@@ -211,7 +214,7 @@ class _Mover:
                 return value
             data = np.ascontiguousarray(value.data.reshape(shape).transpose(way))
             type_ = TensorType(data.shape, value.type.dtype, value.type.quant)
-            return self.rw.const(data, value.name, value.loc, type_)
+            return self.rw.const(data, stem(value), value.loc, type_)
         if shape != value.shape:
             full = Reshape(value, result=TensorType(shape, value.type.dtype, value.type.quant))
             value = self.rw.insert_before(anchor, full, name=value.name).out
@@ -220,7 +223,20 @@ class _Mover:
             value, way = before.x, compose(before.perm, way)
         if way == identity(len(way)):
             return value
-        return self.rw.insert_before(anchor, Transpose(value, perm=way), name=value.name).out
+        return self._transpose(value, way, anchor)
+
+    def _transpose(self, value: Value, way: Perm, anchor: Op) -> Value:
+        """A transpose of `value` in front of `anchor`: one that is there already, or else a new one for all."""
+        order = self.region.block.ops
+        place = order.index(anchor)
+        same = [op for op in value.users if isinstance(op, Transpose) and op.perm == way]
+        before = next((op for op in same if order.index(op) < place), None)
+        if before is not None:
+            return before.out
+        made = self.rw.insert_before(anchor, Transpose(value, perm=way), name=value.name)
+        for op in same:
+            self.rw.replace(op, made.out)
+        return made.out
 
     def _give_back(self, value: Value) -> None:
         """Let the readers outside read a transpose of the new value."""

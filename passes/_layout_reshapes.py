@@ -33,7 +33,7 @@ from tinyir.types import Shape, TensorType
 
 from ._layers import with_columns
 from ._permutations import Perm, compose, identity, moves_nothing, permuted
-from ._values import tensor_type
+from ._values import stem, tensor_type
 
 
 def merge_transposes(op: Transpose, rw: Rewriter) -> None:
@@ -44,7 +44,7 @@ def merge_transposes(op: Transpose, rw: Rewriter) -> None:
     elif inner is not None:
         rw.replace(op, Transpose(inner.x, perm=compose(inner.perm, op.perm)))
     elif data is not None:
-        rw.replace(op, rw.const(np.ascontiguousarray(data.transpose(op.perm)), op.x.name, op.loc, op.out.type))
+        rw.replace(op, rw.const(np.ascontiguousarray(data.transpose(op.perm)), stem(op.x), op.loc, op.out.type))
 
 
 def merge_reshapes(op: Reshape, rw: Rewriter) -> None:
@@ -95,38 +95,59 @@ def _groups(before: Shape, after: Shape) -> list[_Group]:
 
 
 def sink_transpose(op: Reshape, rw: Rewriter) -> None:
-    """reshape(transpose(x)) is transpose(reshape(x)), where the reshape keeps apart what the transpose moves."""
+    """reshape(transpose(x)) is transpose(reshape(x)), where the reshape keeps apart what the transpose moves.
+
+    Where it does so only in part (a channel shuffle), the part that it keeps apart sinks if it then cancels.
+    """
     inner = op.x.defining(Transpose)
     if inner is None or op.x.type.quant is not None:
         return
     plan = _reshape_first(inner.x.shape, inner.perm, op.out.shape)
-    if plan is None:
+    if plan is None or not _worth_it(op, plan):
         return
-    shape, perm = plan
-    if len(op.x.uses) > 1 and not moves_nothing(shape, perm):
-        return  # the transpose would stay for the others: one more
-    first = Reshape(inner.x, result=TensorType(shape, op.out.type.dtype))
-    if perm == identity(len(perm)):
+    x = inner.x
+    if plan.within != identity(len(plan.within)):
+        x = rw.insert_before(op, Transpose(x, perm=plan.within), name=op.x.name).out
+    first = Reshape(x, result=TensorType(plan.shape, op.out.type.dtype))
+    if plan.perm == identity(len(plan.perm)):
         rw.replace(op, first)
         return
     rw.insert_before(op, first)
-    rw.replace(op, Transpose(first.out, perm=perm))
+    rw.replace(op, Transpose(first.out, perm=plan.perm))
 
 
-def _reshape_first(source: Shape, perm: Perm, after: Shape) -> tuple[Shape, Perm] | None:
-    """(shape, new perm) such that reshape(transpose(x, perm), after) is transpose(reshape(x, shape), new perm)."""
-    order: list[tuple[float, _Group]] = []
+@dataclass(frozen=True)
+class _Plan:
+    """reshape(transpose(x, ..), ..) is transpose(reshape(transpose(x, within), shape), perm)."""
+
+    within: Perm
+    shape: Shape
+    perm: Perm
+
+
+def _worth_it(op: Reshape, plan: _Plan) -> bool:
+    """Whether no more elements are moved afterwards than before, given that the readers' transposes merge."""
+    if plan.within != identity(len(plan.within)):
+        return all(isinstance(user, Transpose) and moves_nothing(plan.shape, compose(plan.perm, user.perm))
+                   for user in op.out.users)
+    return len(op.x.uses) == 1 or moves_nothing(plan.shape, plan.perm)
+
+
+def _reshape_first(source: Shape, perm: Perm, after: Shape) -> _Plan | None:
+    order: list[tuple[float, _Group, list[int]]] = []
     key = -1.0
     for group in _groups(permuted(source, perm), after):
         axes = [axis for axis in perm[group.begin:group.end] if source[axis] != 1]
         between = [axis for axis in range(min(axes), max(axes) + 1) if source[axis] != 1] if axes else []
-        if axes != between:
+        if sorted(axes) != between:
             return None  # mixes axes that do not lie side by side in x
-        key = float(axes[0]) if axes else key + 1e-3  # axes of extent 1 stay behind what they stood behind
-        order.append((key, group))
-    places = [place for _, group in sorted(order, key=lambda item: item[0])
-              for place in range(group.new_begin, group.new_end)]
-    return tuple(after[place] for place in places), tuple(places.index(place) for place in range(len(after)))
+        key = float(min(axes)) if axes else key + 1e-3  # axes of extent 1 stay behind what they stood behind
+        order.append((key, group, axes))
+    order.sort(key=lambda item: item[0])
+    moved = iter([axis for _, _, axes in order for axis in axes])
+    within = tuple(axis if source[axis] == 1 else next(moved) for axis in range(len(source)))
+    places = [place for _, group, _ in order for place in range(group.new_begin, group.new_end)]
+    return _Plan(within, tuple(after[place] for place in places), tuple(map(places.index, range(len(after)))))
 
 
 def permute_columns(op: Dense, rw: Rewriter) -> None:
@@ -188,9 +209,9 @@ def _operand_below(value: Value, shape: Shape, after: Shape, rw: Rewriter) -> Va
     if not isinstance(value, Const) or data is None:
         return None
     if data.size == 1:
-        return value if data.ndim <= len(shape) else rw.const(data.reshape(()), value.name, value.loc)
+        return value if data.ndim <= len(shape) else rw.const(data.reshape(()), stem(value), value.loc)
     below = _broadcast_shape_below(data.shape, shape, after)
-    return None if below is None else rw.const(data.reshape(below), value.name, value.loc)
+    return None if below is None else rw.const(data.reshape(below), stem(value), value.loc)
 
 
 def _broadcast_shape_below(constant: Shape, shape: Shape, after: Shape) -> Shape | None:

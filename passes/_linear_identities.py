@@ -15,7 +15,7 @@ from tinyir.ops import Conv2D, Dense, DepthwiseConv2D, MatMul, Reshape
 from tinyir.rewrite import Rewriter, rewrites
 from tinyir.types import TensorType
 
-from ._values import is_float
+from ._values import is_float, stem
 
 
 class LinearIdentities:
@@ -28,7 +28,7 @@ class LinearIdentities:
         if data is None or data.ndim != 2 or not is_float(op.a):
             return
         inputs, outputs = data.shape
-        weight = rw.const(np.ascontiguousarray(data.T), op.b.name, op.b.loc)
+        weight = rw.const(np.ascontiguousarray(data.T), stem(op.b), op.b.loc)
         x, rows = op.a, math.prod(op.a.shape[:-1])
         if x.shape != (rows, inputs):
             x = rw.insert_before(op, Reshape(x, result=TensorType((rows, inputs), x.type.dtype)), name=x.name).out
@@ -45,6 +45,6 @@ class LinearIdentities:
         data = op.weight.data
         if data is None or op.groups == 1 or data.shape[3] != 1:
             return
-        weight = rw.const(np.ascontiguousarray(data[..., 0].transpose(1, 2, 0)), op.weight.name, op.weight.loc)
+        weight = rw.const(np.ascontiguousarray(data[..., 0].transpose(1, 2, 0)), stem(op.weight), op.weight.loc)
         rw.replace(op, DepthwiseConv2D(op.x, weight, op.bias, stride=op.stride, pad=op.pad, dilation=op.dilation,
                                        act=op.act, act_args=op.act_args))

@@ -75,6 +75,16 @@ def with_attrs(op: OpT, **attrs: Any) -> OpT:
     return cast(OpT, made)
 
 
+def stem(value: Value) -> str:
+    """The name to give to a constant that replaces `value`: when `value` goes, the new one takes the name over."""
+    return value.stem if isinstance(value, Const) else value.name
+
+
+def rounded(number: float, value: Value) -> float:
+    """`number` as the element type of `value` holds it."""
+    return float(value.type.dtype.numpy.type(number))
+
+
 def used_once(value: Value) -> bool:
     """Whether just one operand of one op reads the value."""
     return len(value.uses) == 1

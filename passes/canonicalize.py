@@ -47,7 +47,7 @@ from tinyir.rewrite import Rewriter, rewrites
 
 from ._linear_identities import LinearIdentities
 from ._shape_identities import ShapeIdentities
-from ._values import broadcast, is_constant, is_float, is_nonnegative, uniform, used_once
+from ._values import broadcast, is_constant, is_float, is_nonnegative, stem, uniform, used_once
 
 _INF = float("inf")
 
@@ -100,7 +100,7 @@ class Canonicalize(ShapeIdentities, LinearIdentities, Pass):
         """x - c is x + (-c), exactly."""
         data = op.b.data
         if data is not None and is_float(op.b):
-            rw.replace(op, Add(op.a, rw.const(-data, op.b.name, op.b.loc), act=op.act, act_args=op.act_args))
+            rw.replace(op, Add(op.a, rw.const(-data, stem(op.b), op.b.loc), act=op.act, act_args=op.act_args))
 
     @rewrites(Div)
     def divide_by_multiplying(self, op: Div, rw: Rewriter) -> None:
@@ -111,7 +111,7 @@ class Canonicalize(ShapeIdentities, LinearIdentities, Pass):
         inverse = (1 / data.astype(np.float64)).astype(data.dtype)
         tiny = np.finfo(data.dtype).tiny
         if np.all(np.isfinite(inverse)) and np.all(np.abs(inverse) >= tiny):
-            rw.replace(op, Mul(op.a, rw.const(inverse, op.b.name, op.b.loc)))
+            rw.replace(op, Mul(op.a, rw.const(inverse, stem(op.b), op.b.loc)))
 
     @rewrites(Add, Mul)
     def merge_constants(self, op: Add | Mul, rw: Rewriter) -> None:
@@ -126,7 +126,7 @@ class Canonicalize(ShapeIdentities, LinearIdentities, Pass):
         data: Array = first + second if kind is Add else first * second
         if data.size > max(first.size, second.size) or broadcast(inner.a.shape, data.shape) != op.out.shape:
             return
-        rw.replace(op, kind(inner.a, rw.const(data, inner.b.name, op.b.loc), act=op.act, act_args=op.act_args))
+        rw.replace(op, kind(inner.a, rw.const(data, stem(inner.b), op.b.loc), act=op.act, act_args=op.act_args))
 
     @rewrites(Pow)
     def known_exponent(self, op: Pow, rw: Rewriter) -> None:

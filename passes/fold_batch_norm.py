@@ -18,12 +18,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinyir.ir import Array, Const, Level, Value
+from tinyir.ir import Array, Const, Level, Module, Value
 from tinyir.ops import Add, BatchNorm, Concat, Mul
-from tinyir.pass_manager import Pass
+from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
 
 from ._layers import as_layer, scaled
+from ._values import stem
 
 
 class FoldBatchNorm(Pass):
@@ -31,6 +32,10 @@ class FoldBatchNorm(Pass):
 
     name = "fold-batch-norm"
     level: ClassVar[Level] = "graph"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        super().run(module, ctx)
+        module.drop_unused_consts()
 
     @rewrites(BatchNorm)
     def fold(self, op: BatchNorm, rw: Rewriter) -> None:
@@ -78,10 +83,10 @@ def _push_above_concat(op: BatchNorm, rw: Rewriter) -> bool:
 def _cut(value: Value, start: int, stop: int, rw: Rewriter) -> Const:
     data = value.data
     assert data is not None  # _factors has looked
-    return rw.const(data[start:stop], value.name)
+    return rw.const(data[start:stop], stem(value))
 
 
 def _multiply_and_add(op: BatchNorm, gain: Array, offset: Array, rw: Rewriter) -> None:
     dtype = op.x.type.dtype.numpy
-    product = rw.insert_before(op, Mul(op.x, rw.const(gain.astype(dtype), f"{op.scale.name}.gain")))
-    rw.replace(op, Add(product.out, rw.const(offset.astype(dtype), f"{op.shift.name}.offset")))
+    product = rw.insert_before(op, Mul(op.x, rw.const(gain.astype(dtype), f"{stem(op.scale)}.gain")))
+    rw.replace(op, Add(product.out, rw.const(offset.astype(dtype), f"{stem(op.shift)}.offset")))

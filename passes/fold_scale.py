@@ -17,10 +17,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinyir.ir import Level
+from tinyir.ir import Level, Module
 from tinyir.opdef import Op
 from tinyir.ops import Add, Conv2D, Dense, DepthwiseConv2D, Mul
-from tinyir.pass_manager import Pass
+from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
 
 from ._layers import Layer, as_layer, layer_of, outputs, scaled, scaled_input, shifted_input
@@ -32,6 +32,10 @@ class FoldScale(Pass):
 
     name = "fold-scale"
     level: ClassVar[Level] = "graph"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        super().run(module, ctx)
+        module.drop_unused_consts()
 
     @rewrites(Mul, Add)
     def fold(self, op: Mul | Add, rw: Rewriter) -> None:

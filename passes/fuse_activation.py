@@ -38,7 +38,7 @@ from tinyir.ops import (
 from tinyir.pass_manager import Pass
 from tinyir.rewrite import Rewriter, rewrites
 
-from ._values import with_attrs
+from ._values import rounded, with_attrs
 
 Act = tuple[Activation, tuple[float, ...]]
 _PRODUCERS = (Conv2D, DepthwiseConv2D, ConvTranspose2D, Dense, Add, Sub, Mul)
@@ -54,9 +54,10 @@ class FuseActivation(Pass):
     @rewrites(Relu, Clip, LeakyRelu, HardSwish, HardSigmoid)
     def fuse(self, op: Relu | Clip | LeakyRelu | HardSwish | HardSigmoid, rw: Rewriter) -> None:
         """Into the op before, or through a max pool or a concat to where that is possible."""
-        act = activation_of(op)
-        if act is None or not op.x.type.dtype.is_float:
+        found = activation_of(op)
+        if found is None or not op.x.type.dtype.is_float:
             return
+        act: Act = (found[0], tuple(rounded(number, op.x) for number in found[1]))
         combined = _combined(op.x, act)
         if combined is not None:
             rw.replace(op, _with_act(op.x, combined))

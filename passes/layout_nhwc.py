@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Func, Level, Module, Value
 from tinyir.opdef import Op
 from tinyir.ops import (
@@ -58,6 +59,7 @@ from ._values import tensor_type
 
 _TO_NHWC: Perm = (0, 2, 3, 1)
 _TO_NCHW: Perm = (0, 3, 1, 2)
+_ROUNDS = 4  # a region of one op moves a few times at most, and each time costs less
 _SPATIAL = (Conv2D, DepthwiseConv2D, ConvTranspose2D, MaxPool, AvgPool, Resize)
 
 
@@ -82,10 +84,11 @@ class LayoutNhwc(Pass):
         _report(module, ctx, rewriter)
 
     def _push(self, module: Module, ctx: Context, rewriter: Rewriter) -> None:
-        changed = True
-        while changed:
+        for _ in range(_ROUNDS * (sum(1 for _ in module.walk()) + 1)):
             self._merge(module, ctx, {**_MERGES, **_sinking()})
-            changed = any(_improve_first(func, rewriter) for func in module.funcs.values())
+            if not any(_improve_first(func, rewriter) for func in module.funcs.values()):
+                return
+        raise CompileError((Diagnostic("internal", f"{self.name} does not come to an end"),))
 
     def _merge(self, module: Module, ctx: Context, table: dict[type[Op], list[Any]]) -> None:
         run_rewrites(module, ctx, self.name, table)

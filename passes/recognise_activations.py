@@ -34,7 +34,7 @@ from tinyir.ops import Add, Clip, Erf, Gelu, HardSigmoid, HardSwish, LeakyRelu, 
 from tinyir.pass_manager import Pass
 from tinyir.rewrite import Rewriter, rewrites
 
-from ._values import uniform, used_once
+from ._values import rounded, uniform, used_once
 
 
 class RecogniseActivations(Pass):
@@ -148,7 +148,7 @@ def _hard_sigmoid(product: _Product) -> _Found | None:
     if ramp is None or not _close(product.factor * ramp[2], 1):
         return None
     x, shift, high = ramp
-    return _Found(x, partial(HardSigmoid, x, alpha=1 / high, beta=shift / high))
+    return _Found(x, partial(HardSigmoid, x, alpha=rounded(1 / high, x), beta=rounded(shift / high, x)))
 
 
 def _hard_swish(product: _Product) -> _Found | None:
