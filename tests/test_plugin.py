@@ -77,7 +77,7 @@ def test_readme_pass_from_a_file(tmp_path: Path) -> None:
     done = run("tinyc", MODEL, "--load-pass", file, "-p", "drop-softmax,O2", "--emit", "ir", "-o", "-", "--remarks")
     assert done.returncode == 0, done.stderr
     assert "level = mem" in done.stdout
-    assert "softmax" not in done.stdout
+    assert "softmax(" not in done.stdout
     assert "softmax does not change which output is the greatest" in done.stderr
 
 
@@ -102,7 +102,7 @@ def test_readme_pass_keeps_the_greatest_output(tmp_path: Path) -> None:
 def test_option_of_the_readme_pass(site: Path) -> None:
     done = run("tinyc", MODEL, "-p", "drop-softmax{classes=11},O2", "--emit", "ir", "-o", "-", path=site)
     assert done.returncode == 0, done.stderr
-    assert "softmax" in done.stdout
+    assert "softmax(" in done.stdout
 
 
 def test_readme_pass_as_an_installed_plugin(site: Path) -> None:
@@ -110,7 +110,7 @@ def test_readme_pass_as_an_installed_plugin(site: Path) -> None:
     assert "drop-softmax" not in run("tinyc", "--list-passes").stdout
     done = run("tinyc", MODEL, "-p", "drop-softmax,O2", "--emit", "ir", "-o", "-", path=site)
     assert done.returncode == 0, done.stderr
-    assert "softmax" not in done.stdout
+    assert "softmax(" not in done.stdout
 
 
 def test_without_the_plugin_its_pass_is_unknown() -> None:
