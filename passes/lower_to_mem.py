@@ -29,11 +29,14 @@ from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
-from tinyir.ops import MemReturn, Reshape, Return
+from tinyir.ops import MemReturn, Reinterpret, Reshape, Return
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
 from ._values import tensor_type
+
+_SAME_BYTES = (Reshape, Reinterpret)
+"""Ops that cost nothing: their result is their operand under another type."""
 
 
 class LowerToMem(Pass):
@@ -50,7 +53,7 @@ class LowerToMem(Pass):
         module.consts = {}  # each rule adds what its kernels read
         for func in module.funcs.values():
             block = Block()
-            low = Lowering(module, block, ctx.target, arena)
+            low = Lowering(module, block, ctx.target, arena, ctx.remark)
             _lower_func(func, block, low)
         if not arena.uses:
             del module.arenas[arena.name]
@@ -59,7 +62,7 @@ class LowerToMem(Pass):
 
 def _require_rules(module: Module) -> None:
     """One error that lists every kind of op without a lowering rule."""
-    missing = [op for op in module.walk() if not isinstance(op, (Reshape, Return))
+    missing = [op for op in module.walk() if not isinstance(op, (*_SAME_BYTES, Return))
                and LOWERINGS.find(op.opname) is None]
     if not missing:
         return
@@ -99,7 +102,7 @@ def _alias_reshapes(func: Func, low: Lowering) -> dict[Value, Value]:
     """Let every reshape be the bytes of what it reads; returns for each value the one that its bytes belong to."""
     roots: dict[Value, Value] = {}
     for op in func.ops:
-        if isinstance(op, Reshape):
+        if isinstance(op, _SAME_BYTES):
             roots[op.out] = roots.get(op.x, op.x)
             low.alias(op.out, op.x)
     return roots
@@ -121,7 +124,7 @@ def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Val
 
 
 def _lower_op(op: Op, low: Lowering) -> None:
-    if isinstance(op, (Reshape, Return)):
+    if isinstance(op, (*_SAME_BYTES, Return)):
         return
     low.location = op.loc
     LOWERINGS.get(op.opname)(op, low)

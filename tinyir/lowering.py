@@ -44,10 +44,12 @@ class Lowering:
     writes; slots are declared in front of the first op that needs them.
     """
 
-    def __init__(self, module: Module, block: Block, target: Target, arena: Arena) -> None:
+    def __init__(self, module: Module, block: Block, target: Target, arena: Arena,
+                 report: Callable[[str, Location], None] | None = None) -> None:
         self.module = module
         self.target = target
         self.location: Location = UNKNOWN
+        self._report = report
         self._block = block
         self._arena = arena
         self._buffers: dict[Value, Value] = {}
@@ -84,6 +86,17 @@ class Lowering:
         """Append a mem-level op; it stems from the op being lowered."""
         op.loc = self.location
         self._block.append(op)
+
+    def remark(self, message: str) -> None:
+        """Tell the user, with --remarks, what was or was not done for the op being lowered, and why."""
+        if self._report is not None:
+            self._report(message, self.location)
+
+    @property
+    def integer_only(self) -> bool:
+        """Whether quantised ops have to do without float arithmetic: the core has no FPU, or the module's attribute
+        `requant` is `integer`."""
+        return self.target.float_registers == 0 or self.module.attrs.get("requant") == "integer"
 
     def _make_buffer(self, value: Value) -> Value:
         if isinstance(value, Const):
