@@ -25,12 +25,14 @@ class Segment:
 
 @dataclass(frozen=True)
 class Symbol:
-    """A name, its address and size in bytes, and the index of its section (0: not defined here)."""
+    """A name, its address and size in bytes, the index of its section (0: not defined here), and its binding (0: seen
+    in its own file only)."""
 
     name: str
     address: int
     size: int
     section: int
+    binding: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def read_symbols(image: bytes) -> Iterator[Symbol]:
 
 def _symbol(row: tuple[int, ...], text: bytes, wide: bool) -> Symbol:
     name = text[row[0]:text.index(b"\0", row[0])].decode()
-    return Symbol(name, row[4], row[5], row[3]) if wide else Symbol(name, row[1], row[2], row[5])
+    if wide:
+        return Symbol(name, row[4], row[5], row[3], row[1] >> 4)
+    return Symbol(name, row[1], row[2], row[5], row[3] >> 4)
 
 
 def symbol_address(image: bytes, name: str) -> int:

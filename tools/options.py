@@ -184,6 +184,10 @@ def pairs(parser: Parser, what: str, given: Sequence[tuple[str, object]]) -> dic
 
 
 def parse_options(arguments: Sequence[str], parser: Parser) -> argparse.Namespace:
-    """Parse; `--print-ir-before` and `--print-ir-after` take their value behind an equals sign only."""
+    """Parse. `--print-ir-before` and `--print-ir-after` take their value behind an equals sign only; the value of
+    `--cflags` may begin with a dash."""
     words = [f"{word}=" if word in _OPTIONAL_VALUE else word for word in arguments]
+    for at in reversed(range(len(words) - 1)):
+        if words[at] == "--cflags":
+            words[at:at + 2] = [f"--cflags={words[at + 1]}"]
     return parser.parse_args(words)

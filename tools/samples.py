@@ -9,6 +9,7 @@ An array may hold samples with or without the model's batch axis: it must have a
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,11 @@ def load_samples(path: str | Path, ports: Sequence[Port], *, labels: str | None 
 
 def _read(path: str | Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, Mapping):
-                raise error(f"{path} holds one array, not an archive of named ones", help="save it with numpy.savez")
-            return {name: archive[name] for name in archive}
-    except (OSError, ValueError, EOFError) as problem:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, Mapping):
+            raise error(f"{path} holds one array, not an archive of named ones", help="save it with numpy.savez")
+        return {name: archive[name] for name in archive}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
         raise error(f"cannot read {path}: {problem}", help="--data takes an .npz file (numpy.savez)") from problem
 
 
