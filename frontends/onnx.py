@@ -34,6 +34,9 @@ from .onnx_unsupported import Row, report, why
 
 __all__ = ["import_model"]
 
+_MICROSOFT = "com.microsoft"
+"""Where onnxruntime keeps the quantised operators that the standard does not have."""
+_DOMAINS = ("", "ai.onnx", _MICROSOFT)
 _INCONSISTENT = (ValueError, IndexError, TypeError, KeyError, ArithmeticError)
 
 
@@ -126,7 +129,7 @@ class _Importer:
         """What the node produces; if it is not supported, remember why and go on without its outputs."""
         nothing = [_MISSING for _ in node.proto.output]
         operator = node.proto.op_type
-        if node.proto.domain not in ("", "ai.onnx") or (operator not in CONVERTERS and operator != "If"):
+        if node.proto.domain not in _DOMAINS or (operator not in CONVERTERS and operator != "If"):
             self.unsupported.append(Row(operator, node.proto.domain, node.name, why(operator, node.proto.domain)))
             return nothing
         inputs = [self._tensor(name) if name else None for name in node.proto.input]
@@ -159,6 +162,8 @@ class _Importer:
             raise error(message, loc=NamedLoc(node.name), notes=shapes) from problem
 
     def _check_schema(self, node: GraphNode) -> None:
+        if node.proto.domain == _MICROSOFT:
+            return  # the onnx package does not know these
         context = onnx.checker.DEFAULT_CONTEXT.__class__()
         context.ir_version = self.graph.ir_version
         context.opset_imports = {**self.graph.imports, "": self.graph.opset}

@@ -11,7 +11,9 @@ the arithmetic is that of the IR; no chain of shape operators reaches the module
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,10 +22,12 @@ import onnx
 from tinyir.diag import CompileError, Diagnostic, NamedLoc, Unsupported, error
 from tinyir.ir import Array, Block, Const, Module, Value, sanitise
 from tinyir.opdef import Op
+from tinyir.ops import Dequantize
 from tinyir.rewrite import Builder
 from tinyir.types import DType, Shape, dtype_of
 
 from .onnx_model import GraphNode, tensor_array
+from .onnx_stored import Dequantized, is_stored_form, stored_parts
 
 __all__ = ["CONVERTERS", "Converter", "Known", "Node", "Operand", "Produced", "Site", "converts", "element_type"]
 
@@ -32,6 +36,7 @@ Operand = Value | Known
 Produced = Operand | Sequence[Operand]
 Function = TypeVar("Function", bound="Callable[[Node], Produced]")
 Converter = "Callable[[Node], Produced]"
+LARGEST = 2**31 - 1
 CONVERTERS: dict[str, Callable[[Node], Produced]] = {}
 """Converters of the default domain, by ONNX operator."""
 
@@ -69,7 +74,8 @@ class Site:
         """`array` as a constant called `name`; the same one for the same name and `kind` (of its layout)."""
         key = (name, kind)
         if key not in self._consts:
-            self._consts[key] = self.builder.const(name, np.ascontiguousarray(array).reshape(np.shape(array)))
+            array, type_ = stored_parts(array) if is_stored_form(array) else (array, None)
+            self._consts[key] = self.builder.const(name, np.ascontiguousarray(array).reshape(np.shape(array)), type_)
         return self._consts[key]
 
 
@@ -88,6 +94,7 @@ class Node:
 
     def __init__(self, node: GraphNode, opset: int, inputs: Sequence[Operand | None], site: Site, facts: Facts) \
             -> None:
+        self._node = node
         self.proto = node.proto
         self.op_type = node.proto.op_type
         self.name = node.name
@@ -156,11 +163,16 @@ class Node:
         found = self.optional_array(index, what)
         return None if found is None else tuple(int(v) for v in found.reshape(-1))
 
-    def weight(self, index: int, what: str) -> Known:
-        """The elements of a trained parameter; NaN and infinity are errors there."""
+    def weight(self, index: int, what: str, scaled: float = 1.0) -> Known:
+        """The elements of a trained parameter, times `scaled`; NaN and infinity are errors there.
+
+        A weight that is stored as integers comes in the structured form of `onnx_stored`, to be turned and sliced only.
+        """
         array = self.array(index, what)
+        if isinstance(array, Dequantized) and array.elements is not None and scaled == 1:
+            return array.elements
         self._check_finite(array, what, self.input_name(index))
-        return array
+        return array if scaled == 1 else array * array.dtype.type(scaled)
 
     def _check_finite(self, array: Known, what: str, name: str) -> None:
         if array.dtype.kind != "f" or bool(np.isfinite(array).all()):
@@ -220,27 +232,58 @@ class Node:
         """Put `op` into the module, its result called `name` or after output number `index`."""
         op.loc = self.loc
         op.verify()
+        self.check_size(op.results[0].type.shape)
         return self._site.builder.add(op, name=name or self.base(index), loc=self.loc).out
+
+    def check_size(self, shape: Iterable[int]) -> None:
+        """Raise an error for a tensor that no 32-bit machine can hold, before anything tries to make it."""
+        dims = list(shape)
+        if math.prod(dims) > LARGEST:
+            raise self.error(f"the result of shape {dims} has {math.prod(dims)} elements, more than {LARGEST}")
 
     def const(self, suffix: str, array: Array) -> Const:
         """A constant that belongs to this node alone, called after its output."""
         return self._site.const(f"{self.base()}.{suffix}", array)
 
-    def weight_const(self, index: int, array: Array, kind: str) -> Const:
+    def weight_const(self, index: int, array: Array, kind: str) -> Value:
         """`array`, the elements of input number `index` in a layout called `kind`, as a constant with its name."""
-        return self._site.const(self.input_name(index), array, kind)
+        return self._real(self._site.const(self.input_name(index), array, kind))
 
-    def materialise(self, array: Known, name: str) -> Const:
+    def _real(self, const: Const) -> Value:
+        """A constant as real values: behind a dequantize if it is stored as integers."""
+        return const if const.type.quant is None else self.emit(Dequantize(const), f"{sanitise(const.name)}_real")
+
+    def materialise(self, array: Known, name: str) -> Value:
         """A known tensor of the graph as a constant.
 
         Stored weights have to be finite; masks (Add), bounds (Min, Max) and what the model computes may be infinite.
         """
         if not array.size:
             raise self.unsupported(f"{name!r} has no elements: its shape is {list(array.shape)}")
+        if isinstance(array, Dequantized) and array.elements is not None and not self._site.scratch:
+            return self._real(self._site.const(name, array.elements, "stored"))
         mask = self.op_type in ("Add", "Min", "Max") and not bool(np.isnan(array).any())
         if self._facts.is_stored(name) and not mask and not self._site.scratch:
             self._check_finite(array, "the constant", name)
         return self._site.const(name, array)
+
+    def as_operator(self, operator: str, inputs: Sequence[tuple[str, Operand]], ignored: Iterable[str] = (),
+                    opset: int | None = None) -> Value:
+        """What another operator makes of `inputs` (name, operand), with this node's attributes except `ignored`."""
+        proto = onnx.NodeProto()
+        proto.CopyFrom(self.proto)
+        del proto.input[:], proto.attribute[:]
+        proto.op_type, proto.domain = operator, ""
+        proto.input.extend(name for name, _ in inputs)
+        proto.attribute.extend(a for a in self.proto.attribute if a.name not in ignored)
+        self._used.update(self._attributes)
+        node = replace(self._node, proto=proto)
+        inner = Node(node, opset or self.opset, [operand for _, operand in inputs], self._site, self._facts)
+        produced = CONVERTERS[operator](inner)
+        inner.check_attributes()
+        if not isinstance(produced, (Value, np.ndarray)):
+            raise self.unsupported(f"more than one result of {operator}")
+        return produced if isinstance(produced, Value) else inner.materialise(produced, self.base())
 
     def unsupported(self, message: str, *, inputs: tuple[str, ...] = ()) -> Unsupported:
         """An error to raise: the node is well formed, but this about it is not supported."""

@@ -43,10 +43,8 @@ def gemm(node: Node) -> Produced:
         a = node.emit(ops.Transpose(a, (1, 0)), f"{a.name}_t")
     if node.known(1) is None or not a.type.dtype.is_float:
         return _add_matrix(node, _product(node, a, turn_b, alpha), beta)
-    weight = node.weight(1, "the weight")
+    weight = node.weight(1, "the weight", scaled=alpha)
     rows = weight if turn_b else weight.T
-    if alpha != 1:
-        rows = rows * rows.dtype.type(alpha)
     kind = f"dense {turn_b} {alpha}"
     bias = _vector(node, rows.shape[0], beta)
     if bias is not None or not node.has(2):
@@ -69,10 +67,10 @@ def _vector(node: Node, outputs: int, beta: float) -> Value | None:
     """The constant C of a Gemm as the bias of a dense layer, if it is the same in every row."""
     if not node.has(2) or node.known(2) is None or math.prod(node.shape(2)[:-1]) != 1:
         return None
-    bias = node.weight(2, "the bias")
+    bias = node.weight(2, "the bias", scaled=beta)
     if bias.size not in (1, outputs):
         raise node.error(f"C is {list(bias.shape)}, expected {outputs} entries")
-    row = np.broadcast_to(bias.reshape(-1), (outputs,)) * bias.dtype.type(beta)
+    row = np.broadcast_to(bias.reshape(-1), (outputs,))
     return node.weight_const(2, row, f"bias {outputs} {beta}")
 
 

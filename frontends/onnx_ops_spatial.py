@@ -257,11 +257,13 @@ def pool(node: Node) -> Produced:
 
 @converts("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(node: Node) -> Produced:
-    kind = ops.ReduceMean if node.op_type == "GlobalAveragePool" else ops.ReduceMax
-    rank = node.rank()
+    rank, average = node.rank(), node.op_type == "GlobalAveragePool"
     if rank not in (3, 4):
-        return node.emit(kind(node.value(0), axes=tuple(range(2, rank))))
-    return _from_nhwc(node, node.emit(kind(_to_nhwc(node, node.value(0)), axes=(1, 2))), rank)
+        return node.emit((ops.ReduceMean if average else ops.ReduceMax)(node.value(0), axes=tuple(range(2, rank))))
+    x = _to_nhwc(node, node.value(0))
+    # A window as large as the image, not a mean: what is quantised rounds each of the two in its own way.
+    op = ops.AvgPool(x, kernel=(x.shape[1], x.shape[2])) if average else ops.ReduceMax(x, axes=(1, 2))
+    return _from_nhwc(node, node.emit(op), rank)
 
 
 # -- resize ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ __all__ = ["Row", "report", "why"]
 
 _RECURRENT = "recurrent layers: not yet"
 _TRANSFORMER = "transformers: not yet"
-_QUANTISED = "quantised models: not yet; compile the float model"
+_DYNAMIC = "scales found at run time: not supported; quantise the model with static scales"
 _CONTROL = "control flow: not supported; export with fixed shapes, or run onnxslim on the model"
 _SEQUENCE = "sequences and optionals: not supported"
 _TEXT = "strings: not supported"
@@ -32,10 +32,7 @@ _REASONS: dict[str, str] = {
     **dict.fromkeys(("LayerNormalization", "RMSNormalization", "Attention", "RotaryEmbedding", "TensorScatter",
                      "SwiGLU", "MultiHeadAttention", "SkipLayerNormalization", "SimplifiedLayerNormalization",
                      "FastGelu", "EmbedLayerNormalization", "BiasGelu"), _TRANSFORMER),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
-                     "ConvInteger", "MatMulInteger", "QGemm", "QLinearAdd", "QLinearMul", "QLinearAveragePool",
-                     "QLinearGlobalAveragePool", "QLinearConcat", "QLinearSoftmax", "QLinearSigmoid",
-                     "QLinearLeakyRelu", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"), _QUANTISED),
+    **dict.fromkeys(("DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat"), _DYNAMIC),
     **dict.fromkeys(("Loop", "Scan"), _CONTROL),
     **dict.fromkeys(("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
                      "SequenceLength", "SequenceMap", "SplitToSequence", "ConcatFromSequence", "Optional",

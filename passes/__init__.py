@@ -9,6 +9,7 @@ from . import (
     fold_scale,
     fuse_activation,
     fuse_pad,
+    fuse_quantized,
     layout_nhwc,
     liveness,
     lower_to_mem,
@@ -18,6 +19,6 @@ from . import (
 )
 
 __all__ = [
-    "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "layout_nhwc",
-    "liveness", "lower_to_mem", "pipelines", "plan_arena", "recognise_activations",
+    "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
+    "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem", "pipelines", "plan_arena", "recognise_activations",
 ]

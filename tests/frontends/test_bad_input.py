@@ -55,6 +55,11 @@ def test_other_files(data: bytes, refused: Callable[..., Diagnostic]) -> None:
     assert "is not an ONNX model" in refused(data).message
 
 
+def test_names_that_are_not_text(refused: Callable[..., Diagnostic], small: Small) -> None:
+    data = small([node("Relu", ["x"], ["name"])], {"x": [1]}, ["name"]).SerializeToString()
+    assert "a name in it is not text" in refused(data.replace(b"name", b"n\xffme")).message
+
+
 def test_no_outputs(refused: Callable[..., Diagnostic], small: Small) -> None:
     assert "has no outputs" in refused(small([RELU], {"x": [1]}, [])).message
 
@@ -94,6 +99,8 @@ GRAPHS: list[Any] = [
     ([node("Gemm", ["x", "five"], ["y"])], "Gemm: A is [1, 4] and B [5]"),
     ([node("MatMul", ["x", "five"], ["y"])], "MatMul: A is [1, 4] and B [5]: they do not fit"),
     ([node("Gather", ["x", "three"], ["y"])], "Gather: the indices go from 3 to 3, expected -1 to 0"),
+    ([node("Expand", ["x", "huge"], ["y"])], "Expand: the result of shape [1000000, 1000000, 1, 4] has 4000000000000"),
+    ([node("ConstantOfShape", ["huge"], ["c"]), node("Add", ["x", "c"], ["y"])], "ConstantOfShape: the result of shape"),
     ([node("Conv", ["x", "image"], ["y"])], "is not supported"),
     ([node("MaxPool", ["x"], ["y"], kernel_shape=[9])], "is not supported"),
 ]
@@ -102,7 +109,8 @@ GRAPHS: list[Any] = [
 @pytest.mark.parametrize(("nodes", "message"), GRAPHS)
 def test_broken_graphs(nodes: list[onnx.NodeProto], message: str, refused: Callable[..., Diagnostic], small: Small) \
         -> None:
-    weights = {"three": np.array([3]), "five": np.ones(5, "f"), "image": np.ones((2, 3, 3, 3), "f")}
+    weights = {"huge": np.array([10**6, 10**6, 1, 1]), "three": np.array([3]), "five": np.ones(5, "f"),
+               "image": np.ones((2, 3, 3, 3), "f")}
     assert message in refused(small(nodes, {"x": [1, 4]}, ["y"], weights=weights)).message
 
 
@@ -188,7 +196,7 @@ def test_one_table_for_the_whole_model(import_onnx: Importer, small: Small) -> N
     nodes = [
         node("LSTM", ["x", "w", "w"], ["a"], name="rnn", hidden_size=3), node("Cos", ["a"], ["b"], name="wave"),
         node("Cos", ["b"], ["c"]), node("Resize", ["x", "", "s"], ["d"], mode="cubic"),
-        node("Custom", ["d"], ["e"], domain="my.ops"), node("QuantizeLinear", ["x", "w"], ["q"]),
+        node("Custom", ["d"], ["e"], domain="my.ops"), node("MatMulIntegerToFloat", ["x", "w"], ["q"], domain="com.microsoft"),
         node("Sum", ["b", "c", "e"], ["y"]), node("LayerNormalization", ["x", "w"], ["n"]),
     ]
     model = small(nodes, {"x": [1, 3, 4, 4]}, ["y", "q", "n"],
@@ -197,15 +205,15 @@ def test_one_table_for_the_whole_model(import_onnx: Importer, small: Small) -> N
         import_onnx(model, name="net")
     assert caught.value.diagnostics[0].message.splitlines() == [
         "6 operators of net are not supported",
-        "  operator            domain   nodes  first node            what to do",
-        "  LSTM                ai.onnx      1  rnn                   recurrent layers: not yet",
-        "  Cos                 ai.onnx      2  wave                  not supported",
-        "  Resize              ai.onnx      1  Resize_3              in mode cubic: only nearest and linear are",
-        "  Custom              my.ops       1  Custom_4              an operator of another domain: express it with "
-        "standard operators, or as a model-local function",
-        "  QuantizeLinear      ai.onnx      1  QuantizeLinear_5      quantised models: not yet; compile the float "
-        "model",
-        "  LayerNormalization  ai.onnx      1  LayerNormalization_7  transformers: not yet",
+        "  operator              domain         nodes  first node              what to do",
+        "  LSTM                  ai.onnx            1  rnn                     recurrent layers: not yet",
+        "  Cos                   ai.onnx            2  wave                    not supported",
+        "  Resize                ai.onnx            1  Resize_3                in mode cubic: only nearest and linear are",
+        "  Custom                my.ops             1  Custom_4                an operator of another domain: express it "
+        "with standard operators, or as a model-local function",
+        "  MatMulIntegerToFloat  com.microsoft      1  MatMulIntegerToFloat_5  scales found at run time: not supported; "
+        "quantise the model with static scales",
+        "  LayerNormalization    ai.onnx            1  LayerNormalization_7    transformers: not yet",
     ]
 
 
