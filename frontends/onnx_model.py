@@ -113,9 +113,25 @@ def _parse(data: bytes, what: str) -> onnx.ModelProto:
         raise _not_a_model(what, len(data)) from None
     if not model.HasField("graph") or not model.ir_version:
         raise _not_a_model(what, len(data))
+    if any(isinstance(word, bytes) for word in _words(model)):
+        raise error(f"{what} is damaged: a name in it is not text (UTF-8)", help="export the model again")
     if not model.graph.output:
         raise error(f"{what}: the graph has no outputs, so there is nothing to compile")
     return model
+
+
+def _words(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """All names in the model's graph; protobuf gives bytes for what is not UTF-8."""
+    graph = model.graph
+    yield graph.name
+    yield from (entry.domain for entry in model.opset_import)
+    yield from (tensor.name for tensor in graph.initializer)
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _not_a_model(what: str, size: int) -> Exception:

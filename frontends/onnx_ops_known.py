@@ -50,6 +50,7 @@ def constant_of_shape(node: Node) -> Produced:
     dims = node.integers(0, "the shape") or ()
     if any(d < 0 for d in dims):
         raise node.error(f"the shape {list(dims)} has a negative dimension")
+    node.check_size(dims)
     return np.full(dims, value.reshape(-1)[0], value.dtype)
 
 
@@ -60,6 +61,7 @@ def arange(node: Node) -> Produced:
     if delta == 0:
         raise node.error("delta is 0")
     count = max(int(np.ceil((limit.astype(np.float64) - start) / delta)), 0)
+    node.check_size([count])
     return np.asarray(start + np.arange(count).astype(start.dtype) * delta, start.dtype)
 
 

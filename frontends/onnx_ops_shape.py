@@ -186,6 +186,7 @@ def _part(node: Node, axis: int, begin: int, size: int, index: int) -> Operand:
 def expand(node: Node) -> Produced:
     wanted = node.integers(1, "the shape") or ()
     shape = tuple(int(d) for d in np.broadcast_shapes(node.shape(), wanted))
+    node.check_size(shape)
     known = node.known(0)
     if known is not None:
         return np.broadcast_to(known, shape).copy()
@@ -198,6 +199,7 @@ def tile(node: Node) -> Produced:
     repeats = node.integers(1, "repeats") or ()
     if len(repeats) != node.rank() or min(repeats, default=0) < 0:
         raise node.error(f"repeats is {list(repeats)}, expected one number for each of {node.rank()} dimensions")
+    node.check_size(d * r for d, r in zip(node.shape(), repeats, strict=True))
     known = node.known(0)
     return np.tile(known, repeats) if known is not None else node.emit(ops.Tile(node.value(0), repeats))
 
