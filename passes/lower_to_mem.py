@@ -26,7 +26,7 @@ from collections import Counter
 from typing import ClassVar
 
 from tinyir.diag import CompileError, Diagnostic
-from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value
+from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
 from tinyir.ops import MemReturn, Reinterpret, Reshape, Return
@@ -79,22 +79,30 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
         made = Argument(tensor_type(argument).buffer(), argument.name, argument.loc)
         block.args.append(made)
         low.bind(argument, made)
-    outputs = [_output(func, index, value) for index, value in enumerate(results)]
-    block.args.extend(outputs)
-    for output in outputs:
+    outputs = []
+    for index, value in enumerate(results):
+        output = _output(func, index, value, {argument.name for argument in block.args})
         low.bind(output, output)
+        outputs.append(output)
+        block.args.append(output)
     roots = _alias_reshapes(func, low)
     copied = _bind_results(results, outputs, roots, low)
     for op in func.ops:
         _lower_op(op, low)
+    low.location = func.loc
     for value, output in copied:
         LOWERINGS.get(COPY)(low.buffer(value), output, low)
     low.emit(MemReturn())
     func.block, block.parent, func.outputs = block, func, len(outputs)
 
 
-def _output(func: Func, index: int, value: Value) -> Argument:
-    name = func.result_names[index] if index < len(func.result_names) else value.name
+def _output(func: Func, index: int, value: Value, taken: set[str]) -> Argument:
+    """The parameter for result number `index`, named like it."""
+    name = stem = sanitise(func.result_names[index] if index < len(func.result_names) else value.name)
+    number = 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_out" if number == 1 else f"{stem}_out{number}"
     return Argument(tensor_type(value).buffer(), name, value.loc)
 
 
