@@ -12,7 +12,6 @@ the arithmetic is that of the IR; no chain of shape operators reaches the module
 from __future__ import annotations
 
 import math
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -37,7 +36,6 @@ Operand = Value | Known
 Produced = Operand | Sequence[Operand]
 Function = TypeVar("Function", bound="Callable[[Node], Produced]")
 Converter = "Callable[[Node], Produced]"
-LARGEST = 2**31 - 1
 LARGEST = 2**31 - 1
 CONVERTERS: dict[str, Callable[[Node], Produced]] = {}
 """Converters of the default domain, by ONNX operator."""
@@ -235,14 +233,7 @@ class Node:
         op.loc = self.loc
         op.verify()
         self.check_size(op.results[0].type.shape)
-        self.check_size(op.results[0].type.shape)
         return self._site.builder.add(op, name=name or self.base(index), loc=self.loc).out
-
-    def check_size(self, shape: Iterable[int]) -> None:
-        """Raise an error for a tensor that no 32-bit machine can hold, before anything tries to make it."""
-        dims = list(shape)
-        if math.prod(dims) > LARGEST:
-            raise self.error(f"the result of shape {dims} has {math.prod(dims)} elements, more than {LARGEST}")
 
     def check_size(self, shape: Iterable[int]) -> None:
         """Raise an error for a tensor that no 32-bit machine can hold, before anything tries to make it."""

@@ -19,6 +19,7 @@ LARGE = ("face_slim320_f32", "mbv2_w035_144_f32", "proxyless_w030_176_f32")
 UNSUPPORTED = {"mnist_lstm_f32": "recurrent layers: not yet", "mnist_vit_f32": "transformers: not yet",
                "mnist_vit_slim_f32": "transformers: not yet"}
 FLOAT = sorted(path.stem for path in MODELS.glob("*_f32.onnx") if path.stem not in UNSUPPORTED)
+INTEGER = sorted(path.stem for path in MODELS.glob("*.onnx") if not path.stem.endswith("_f32"))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long if n in LARGE else ()) for n in FLOAT])
@@ -38,6 +39,28 @@ def test_agrees_with_onnxruntime(name: str, import_onnx: Callable[..., Module],
 def test_names_what_is_not_supported_yet(name: str, import_onnx: Callable[..., Module]) -> None:
     with pytest.raises(Unsupported, match=UNSUPPORTED[name]):
         import_onnx(MODELS / f"{name}.onnx")
+
+
+@pytest.mark.parametrize("name", INTEGER)
+def test_quantised_models_become_integer_ops(name: str, import_onnx: Callable[..., Module]) -> None:
+    """Every byte of the outputs equals onnxruntime's integer path."""
+    path = MODELS / f"{name}.onnx"
+    module = import_onnx(path)
+    PassManager(parse_pipeline("fuse-quantized")).run(module)
+    assert module.level == "quant"
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(3)
+    inputs = [rng.integers(-128, 128, i.shape).astype(np.int8) if i.type == "tensor(int8)"
+              else rng.normal(0, 1, i.shape).astype(np.float32) for i in session.get_inputs()]
+    expected = session.run(None, dict(zip((i.name for i in session.get_inputs()), inputs, strict=True)))
+    for found, wanted in zip(run(module, inputs), expected, strict=True):
+        if name == "mnist_lenet300_int8":  # ends in a float LogSoftmax
+            assert np.allclose(found, wanted, rtol=1e-5)
+        else:
+            assert np.array_equal(found, wanted)
 
 
 def test_no_shape_arithmetic_is_left(import_onnx: Callable[..., Module]) -> None:
