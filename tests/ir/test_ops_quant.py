@@ -83,8 +83,8 @@ def test_convolution(dtype: DType, stride: tuple[int, int], pad: tuple[int, int,
     scales = tuple(float(s) for s in rng.uniform(0.001, 0.01, 6).astype(np.float32))
     qx, qy = per_tensor(0.03, 7), per_tensor(0.11, 3)
     qw = Quant(scales, (0,), 0)
-    out = TensorType((1, (9 + pad[0] + pad[2] - 3) // stride[0] + 1, (7 + pad[1] + pad[3] - 3) // stride[1] + 1, 6), dtype,
-                     qy)
+    height, width = (9 + pad[0] + pad[2] - 3) // stride[0] + 1, (7 + pad[1] + pad[3] - 3) // stride[1] + 1
+    out = TensorType((1, height, width, 6), dtype, qy)
     op = QConv2D(value(x, dtype, qx), value(w, I8, qw), Const("b", TensorType((6,), I32), bias), out, stride=stride,
                  pad=pad, groups=groups)
     expected = run_node("QLinearConv", "", [to_nchw(x), *parameters(dtype, qx), to_nchw(w), np.float32(scales),
@@ -107,7 +107,8 @@ def test_dense(rng: np.random.Generator) -> None:
     x, w = stored(rng, U8, 2, 40), stored(rng, I8, 10, 40)
     bias = rng.integers(-3000, 3000, 10).astype(np.int32)
     qx, qw, qy = per_tensor(0.02, 100), per_tensor(0.004, 0), per_tensor(0.15, 128)
-    op = QDense(value(x, U8, qx), value(w, I8, qw), Const("b", TensorType((10,), I32), bias), TensorType((2, 10), U8, qy))
+    constant = Const("b", TensorType((10,), I32), bias)
+    op = QDense(value(x, U8, qx), value(w, I8, qw), constant, TensorType((2, 10), U8, qy))
     expected = run_node("QGemm", MICROSOFT, [x, *parameters(U8, qx), w, *parameters(I8, qw), bias,
                                              *parameters(U8, qy)], transB=1)
     assert np.array_equal(op.reference(x, w, bias), expected)
@@ -122,7 +123,8 @@ def test_every_pair_of_inputs(op_type: str, kind: type[QAdd] | type[QMul], dtype
     a, b = (np.ascontiguousarray(m) for m in np.meshgrid(every, every))
     qa, qb, qc = (per_tensor(s, z) for s, z in zip(scales, (3, 7, 12), strict=True))
     op = kind(value(a, dtype, qa), value(b, dtype, qb), TensorType(a.shape, dtype, qc))
-    expected = run_node(op_type, MICROSOFT, [a, *parameters(dtype, qa), b, *parameters(dtype, qb), *parameters(dtype, qc)])
+    expected = run_node(op_type, MICROSOFT, [a, *parameters(dtype, qa), b, *parameters(dtype, qb),
+                                             *parameters(dtype, qc)])
     assert np.array_equal(op.reference(a, b), expected)
 
 
@@ -132,8 +134,8 @@ def test_average_pool(dtype: DType, pad: tuple[int, int, int, int], include: int
     x = stored(rng, dtype, 1, 12, 10, 6)
     qx, qy = per_tensor(0.031, 5), per_tensor(0.027, 9)
     height, width = (12 + pad[0] + pad[2] - 3) // 2 + 1, (10 + pad[1] + pad[3] - 2) // 2 + 1
-    op = QAvgPool(value(x, dtype, qx), TensorType((1, height, width, 6), dtype, qy), kernel=(3, 2), stride=(2, 2), pad=pad,
-                  count_include_pad=bool(include))
+    op = QAvgPool(value(x, dtype, qx), TensorType((1, height, width, 6), dtype, qy), kernel=(3, 2), stride=(2, 2),
+                  pad=pad, count_include_pad=bool(include))
     expected = run_node("QLinearAveragePool", MICROSOFT, [to_nchw(x), *parameters(dtype, qx), *parameters(dtype, qy)],
                         kernel_shape=[3, 2], strides=[2, 2], pads=list(pad), count_include_pad=include)
     assert np.array_equal(op.reference(x), to_nhwc(expected))
