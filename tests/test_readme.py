@@ -31,7 +31,7 @@ EXAMPLES = ROOT / "examples"
 PASS = ROOT / "tests/plugin/tinyc_example/drop_softmax.py"
 _BLOCK = re.compile(r"<!-- block: ([\w-]+) -->\n(.*?)<!-- /block -->", re.DOTALL)
 _FRAME = ("^module", "^  func", r"^ *\}", "return")
-_DIFFERS = re.compile(r"\(\w+\):|\S+e-\d\d +\S+ %|time +\S+  s")  # compiler, rounding, time: not the same everywhere
+_DIFFERS = re.compile(r"\([\w .-]+\):|\S+e-\d\d +\S+ %|time +\S+  s")  # compiler, rounding, time differ by machine
 _CONTINUED = "\n" + " " * 12  # how the IR goes on with a statement that does not fit a line
 
 
@@ -154,6 +154,12 @@ def conformance() -> str:
     return f"With onnx {version('onnx')}:\n\n{table}"
 
 
+def figures() -> str:
+    """What the benchmark wrote when it ran last: measuring again would give other times."""
+    text = (ROOT / "tests/bench/RESULTS.md").read_text("utf-8")
+    return text[text.index("## "):].replace("## ", "### ")
+
+
 def custom_pass() -> str:
     return fenced("python", PASS.read_text("utf-8"))
 
@@ -162,6 +168,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compile": compile_and_check, "ir-import": imported, "ir-fused": fused, "ir-mem": lowered, "c": c_text,
     "header": header, "firmware": firmware, "help": command_line, "passes": passes, "pass": custom_pass,
     "load-pass": load_pass, "operators": operators, "conformance": conformance,
+    "figures": figures,
 }
 SLOW = ("conformance",)
 
