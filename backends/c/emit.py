@@ -17,7 +17,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Literal
 
-from tinyir.ir import Module
+from tinyir.ir import Const, Module
 from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
@@ -114,6 +114,7 @@ BACKENDS.add("c", emit_c)
 
 def _model_text(program: Program, options: Options, stem: str) -> str:
     texts = list(program.functions.values())
+    commented = [f"{_function_comment(program, name)}\n{text.strip()}" for name, text in program.functions.items()]
     placed = []
     if program.arenas and options.arena == "static":
         placed.append(_placement(program, options, "arena"))
@@ -122,7 +123,18 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
     return fill(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
                 placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
                 arena=_arena(program, options), library=_library(texts),
-                functions="\n\n".join(t.strip() for t in texts), run=_run(program, options))
+                functions="\n\n".join(commented), run=_run(program, options))
+
+
+def _function_comment(program: Program, name: str) -> str:
+    """`/* k.concat, 1x8x8x4 f32, 1x8x8x2 f32 -> 1x8x8x6 f32: call 5 */`; no types where the calls differ in them."""
+    calls = [call for call in program.calls if call.function == name]
+    types = {" -> ".join(", ".join(describe(v.shape, v.type.dtype) for v in values if not isinstance(v, Const))
+                         for values in (call.op.reads, call.op.writes)) for call in calls}
+    shown = f", {types.pop()}" if len(types) == 1 else ""
+    numbers = ", ".join(str(call.number) for call in calls)
+    text = f"{calls[0].op.opname}{shown}: call{'s' if len(calls) > 1 else ''} {numbers}"
+    return "/* " + "\n * ".join(textwrap.wrap(text, 110)) + " */"
 
 
 def _library(texts: list[str]) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
-from tinyir.opdef import Op
+from tinyir.literals import attribute_text
+from tinyir.opdef import MISSING, Op
 from tinyir.ops.mem import MemReturn, Slot, View
 
 from .kernels.base import Kernel
@@ -139,7 +140,8 @@ def gather(module: Module, symbol: str) -> Program:
 def _name_tensors(program: Program) -> None:
     """Parameters get the names of the graph's inputs and outputs; macros the same in capitals."""
     func = program.module.main
-    locals_, macros = Names(RESERVED), Names({"ARENA", "ERROR"})
+    locals_ = Names(RESERVED | {f"arena_{name}" for name in program.module.arenas})
+    macros = Names({"ARENA", "ERROR"})
     for values, tensors in ((func.inputs, program.inputs), (func.written, program.outputs)):
         for value in values:
             name = c_identifier(value.name)
@@ -158,7 +160,7 @@ def _name_tensors(program: Program) -> None:
 
 def _name_calls(program: Program) -> None:
     """One function for each different text; its name is the kernel's stem, with a number where stems collide."""
-    names = Names()
+    names = Names(program.roots.values())
     by_text: dict[str, str] = {}
     for op in _kernels(program.module):
         text = op.source()
@@ -197,7 +199,7 @@ def _placed(slot: Slot, name: str, life: list[int]) -> PlacedSlot:
 
 
 def op_text(op: Op) -> str:
-    """The op as its line in the IR starts: `k.conv2d_f32(%image, @w, none) -> (%p1)`."""
+    """The op as its line in the IR: `k.dense_f32(%image, @w, none) -> (%p1) {act = relu}`."""
     def name(value: Value | None) -> str:
         if value is None:
             return "none"
@@ -205,4 +207,14 @@ def op_text(op: Op) -> str:
 
     fields = type(op).schema.operands
     reads = [v for f, group in zip(fields, op.operand_groups, strict=True) if not f.written for v in group]
-    return f"{op.opname}({', '.join(map(name, reads))}) -> ({', '.join(map(name, op.writes))})"
+    attrs = ", ".join(f"{key} = {text}" for key, text in _given_attributes(op))
+    behind = f" {{{attrs}}}" if attrs else ""
+    return f"{op.opname}({', '.join(map(name, reads))}) -> ({', '.join(map(name, op.writes))}){behind}"
+
+
+def _given_attributes(op: Op) -> Iterator[tuple[str, str]]:
+    """The attributes that do not have their default value, as text."""
+    for attribute in type(op).schema.attrs:
+        value = getattr(op, attribute.name)
+        if attribute.default is MISSING or value != attribute.default:
+            yield attribute.name, attribute_text(attribute.annotation, value)

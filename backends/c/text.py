@@ -29,13 +29,15 @@ C_TYPES = {
     "f32": "float", "f64": "double", "i8": "int8_t", "i16": "int16_t", "i32": "int32_t", "i64": "int64_t",
     "u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "bool": "uint8_t",
 }
-# Keywords of C and C++, so that a header reads in both, and the names that the generated files use themselves.
+# Keywords of C and C++, so that a header reads in both; macros and types of the headers and of GNU C; and the names
+# that the generated files use themselves.
 RESERVED = frozenset("""
     alignas alignof and asm auto bool break case catch char class const constexpr continue default delete do double else
     enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
     nullptr operator or private protected public register restrict return short signed sizeof static struct switch
     template this throw true try typedef typename union unsigned using virtual void volatile wchar_t while xor
-    arena hook user NULL main
+    arena hook user n NULL main linux unix size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t int32_t int64_t uint8_t
+    uint16_t uint32_t uint64_t
 """.split())
 
 

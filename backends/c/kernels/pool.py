@@ -22,6 +22,8 @@ from .base import RowKernel, evaluate
 
 __all__ = ["AvgPool", "MaxPool"]
 
+_UNROLLED = 16  # taps of a window that may be written out
+
 
 class _Pool(RowKernel):
     """What the two have in common. `_window` gives kernel, stride, dilation, pad (top, left, bottom, right)."""
@@ -81,9 +83,52 @@ class _Pool(RowKernel):
         return [f"const int32_t {name}_origin = {origin};", f"const int32_t {name}_first = {first};",
                 f"const int32_t {name}_end = {end};"]
 
+    def inside(self) -> bool:
+        """Whether no window reaches over the edge of the image."""
+        kernel, stride, dilation, pad = self.window()
+        ends = [(count - 1) * stride[a] - pad[a] + dilated(kernel[a], dilation[a])
+                for a, count in ((0, self.out_height()), (1, self.image()[1]))]
+        return pad[:2] == (0, 0) and ends[0] <= self.height and ends[1] <= self.image()[0]
+
+    def unrolled_source(self, step: str, finish: str) -> str:
+        """The function for small windows that stay inside: every tap is an operand of its own. `step` takes `{x}` into
+        `value`, which starts as the first tap, `finish` is the expression of the result.
+        """
+        kernel, stride, dilation, _ = self.window()
+        columns, out_columns, channels = self.image()
+        kind = c_type(self.reads[0].type.dtype)
+        lines = []
+        for ky in range(kernel[0]):
+            at = f"(row * {stride[0]} + {ky * dilation[0]})" if ky else f"row * {stride[0]}"
+            lines.append(f"const {kind} *in{ky} = x + {self.slot('x', at)} * {columns * channels};")
+        taps = [f"in{ky}[c + {kx * dilation[1] * channels}]" if kx else f"in{ky}[c]"
+                for ky in range(kernel[0]) for kx in range(kernel[1])]
+        return fill("""
+            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            {
+                {ring}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    {lines}
+                    {kind} *out = y + {y_slot} * {out_pitch};
+                    for (int32_t column = 0; column < {out_columns}; column++) {
+                        for (int32_t c = 0; c < {channels}; c++) {
+                            {kind} value = {first};
+                            {steps}
+                            out[c] = {finish};
+                        }
+                        {advance}
+                        out += {channels};
+                    }
+                }
+            }
+        """, kind=kind, rows=self.row_parameters(), ring=self.row_setup(), lines="\n".join(lines), first=taps[0],
+            y_slot=self.slot("y", "row"), out_pitch=out_columns * channels, out_columns=out_columns, channels=channels,
+            steps="\n".join(step.replace("{x}", tap) for tap in taps[1:]), finish=finish,
+            advance="\n".join(f"in{ky} += {stride[1] * channels};" for ky in range(kernel[0])))
+
     def pool_source(self, start: str, step: str, finish: str, setup: str = "") -> str:
-        """The function around: `start` sets {y} for every channel before the taps, `step` takes in {x}, `finish` is
-        the last word on {y}. `setup` goes in front of a pixel's loops.
+        """The function for any window: `start` sets `out[c]` before the taps, `step` takes in `in[c]`, `finish` is the
+        last word on `out[c]`. `setup` goes in front of a pixel's loops.
         """
         _, _, dilation, _ = self.window()
         columns, out_columns, channels = self.image()
@@ -155,6 +200,8 @@ class MaxPool(_Pool, opname="k.max_pool"):
                                          pad=self.local_pad(), dilation=self.dilation))
 
     def source(self) -> str:
+        if self.inside() and self.kernel[0] * self.kernel[1] <= _UNROLLED:
+            return self.unrolled_source("value = {x} > value ? {x} : value;", "value")
         lowest = _lowest(self.x.type.dtype)
         return self.pool_source(f"out[c] = {lowest};", "out[c] = in[c] > out[c] ? in[c] : out[c];", "")
 
@@ -193,6 +240,9 @@ class AvgPool(_Pool, opname="k.avg_pool"):
         self.write_rows("y", y, result[:, self.rows[0]:self.rows[1]])
 
     def source(self) -> str:
+        area = self.kernel[0] * self.kernel[1]
+        if self.inside() and area <= _UNROLLED:
+            return self.unrolled_source("value += {x};", f"value / {c_value(area, self.x.type.dtype)}")
         return self.pool_source("out[c] = 0;", "out[c] += in[c];", "out[c] *= scale;", self._scale())
 
     def _scale(self) -> str:
