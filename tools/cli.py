@@ -104,16 +104,17 @@ def internal_error(problem: BaseException) -> CompileError:
     return CompileError((Diagnostic("internal", message, notes=notes),))
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write `files` into `folder` (made if it is not there): all of them whole, or none. Raises CompileError."""
-    made = _make_folder(folder)
+def write_files(files: Mapping[Path, bytes]) -> list[Path]:
+    """Write `files` (folders are made where they are missing): all of them whole, or none. Raises CompileError."""
+    made: list[Path] = []
     partial: list[tuple[str, Path]] = []
     try:
-        for name, data in files.items():
-            path = folder / name
+        for path, data in files.items():
+            made = [p for p in (path.parent, *path.parent.parents) if not p.exists()] + made
+            path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                raise IsADirectoryError(f"{path} is a folder")
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+                raise IsADirectoryError(0, "it is a folder", str(path))
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             partial.append((temporary, path))
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -121,25 +122,19 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
         for temporary, path in partial:
             os.replace(temporary, path)
     except OSError as problem:
-        for temporary, _ in partial:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        for path in made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        raise error(f"cannot write to {folder}: {problem.strerror or problem}",
+        _clean_up([temporary for temporary, _ in partial], made)
+        raise error(f"cannot write {path}: {problem.strerror or problem}",
                     help="-o names a folder (with a / behind it) or a file that can be written") from None
-    return [path for _, path in partial]
+    return list(files)
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Make `folder` and its parents; those that were made, innermost first."""
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise error(f"cannot make the folder {folder}: {problem.strerror or problem}") from None
-    return missing
+def _clean_up(temporary: Iterable[str], folders: Iterable[Path]) -> None:
+    for name in temporary:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _umask() -> int:

@@ -128,7 +128,7 @@ def _add_look_group(parser: Parser) -> None:
     group.add_argument("--remarks", action="store_true", help="what was or was not optimised, and why")
     group.add_argument("--check-each", action="store_true",
                        help="run the numpy interpreter after every pass; name the first that changes the answer")
-    group.add_argument("-v", "--verbose", action="store_true", help="say more: the pipeline and how the C was built")
+    group.add_argument("-v", "--verbose", action="store_true", help="also print the pipeline and the target")
     group.add_argument("-q", "--quiet", action="store_true", help="no progress and no table at the end")
 
 

@@ -107,9 +107,9 @@ class _Run:
             if is_internal(problem):
                 raise explain(problem, self.job, failed, checks(self.options), self.command) from problem
             raise
-        written = self._write(files)
-        if self.options.report:
-            written += self._write_report(compiled)
+        written = self._write(compiled, files)
+        if self.options.verbose:
+            self._print_details(compiled)
         verdict = self._check(compiled) if self.options.check else DONE
         if not self.options.quiet:
             self._print_table(compiled, written)
@@ -157,25 +157,27 @@ class _Run:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def _write(self, files: dict[str, bytes]) -> list[Path]:
-        if self.options.output == "-":
+    def _write(self, compiled: Compiled, files: dict[str, bytes]) -> list[Path]:
+        """Write the files and the report, or print the files."""
+        report = self._report(compiled) if self.options.report else {}
+        output = self.options.output
+        if output == "-":
+            written = write_files(report)
             sys.stdout.write(_one_text(files, self._name()))
             sys.stdout.flush()
-            return []
-        output = self.options.output
-        stem = _stem(output)
-        if stem is None:
-            return write_files(Path(output or "."), files)
-        _check_suffix(Path(output), self.options.emit)
-        return write_files(Path(output).parent, _renamed(files, self._name(), Path(output)))
+            return written
+        folder = Path(output or ".")
+        if _stem(output) is not None:
+            _check_suffix(folder, self.options.emit)
+            files, folder = _renamed(files, self._name(), folder), folder.parent
+        return write_files({**{folder / name: data for name, data in files.items()}, **report})
 
-    def _write_report(self, compiled: Compiled) -> list[Path]:
+    def _report(self, compiled: Compiled) -> dict[Path, bytes]:
         import json
 
-        path = Path(self.options.report)
         report = {"model": self.job.source, "target": self.job.target, "options": self.job.options_text,
                   "tinyc": version_text(), **compiled.facts.as_json()}
-        return write_files(path.parent, {path.name: (json.dumps(report, indent=1) + "\n").encode()})
+        return {Path(self.options.report): (json.dumps(report, indent=1) + "\n").encode()}
 
     # -- checking and telling ----------------------------------------------------------------------------------------
 
@@ -192,6 +194,12 @@ class _Run:
 
         # Sections are for the user's linker script; where the C runs for a check they may not exist.
         return replace(self._emission(), single_file=False, sections={})
+
+    def _print_details(self, compiled: Compiled) -> None:
+        from tinyir.pass_manager import print_pipeline
+
+        note(f"pipeline  {print_pipeline(compiled.passes)}")
+        note(f"target    {compiled.context.target}")
 
     def _print_table(self, compiled: Compiled, written: Sequence[Path]) -> None:
         facts = compiled.facts

@@ -121,7 +121,8 @@ def _write(options: Namespace, module: Module) -> None:
     path = Path(options.output)
     if path.suffix != ".tir":
         raise error(f"-o {path}: the output is a .tir file")
-    write_files(path.parent, module_files(module, path.stem, style))
+    files = module_files(module, path.stem, style)
+    write_files({path.parent / name: data for name, data in files.items()})
 
 
 if __name__ == "__main__":
