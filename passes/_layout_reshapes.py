@@ -8,23 +8,34 @@
     %y = nn.dense(%f, @w_columns_permuted, @b) : tensor<1x10xf32>
 
 Transposes sink below reshapes, and reshapes below element-wise ops, so that transposes meet and cancel and layers stand
-next to what can be fused into them.
+next to what can be fused into them. Only where it adds dimensions of 1 does a reshape rise, above pads and concats.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tinyir.ir import Const, Value
+from tinyir.ir import Array, Const, Value
 from tinyir.opdef import Op
 from tinyir.ops import (
     BatchNorm,
     Binary,
     Cast,
+    Concat,
     Dense,
+    Dequantize,
+    Lookup,
+    Pad,
+    QAdd,
+    QDense,
+    QMul,
+    Quantize,
+    Reinterpret,
     Reshape,
+    Slice,
     Transpose,
     Unary,
 )
@@ -100,7 +111,8 @@ def sink_transpose(op: Reshape, rw: Rewriter) -> None:
     Where it does so only in part (a channel shuffle), the part that it keeps apart sinks if it then cancels.
     """
     inner = op.x.defining(Transpose)
-    if inner is None or op.x.type.quant is not None:
+    quant = op.x.type.quant
+    if inner is None or (quant is not None and quant.axis is not None):
         return
     plan = _reshape_first(inner.x.shape, inner.perm, op.out.shape)
     if plan is None or not _worth_it(op, plan):
@@ -108,7 +120,7 @@ def sink_transpose(op: Reshape, rw: Rewriter) -> None:
     x = inner.x
     if plan.within != identity(len(plan.within)):
         x = rw.insert_before(op, Transpose(x, perm=plan.within), name=op.x.name).out
-    first = Reshape(x, result=TensorType(plan.shape, op.out.type.dtype))
+    first = Reshape(x, result=TensorType(plan.shape, op.out.type.dtype, op.out.type.quant))
     if plan.perm == identity(len(plan.perm)):
         rw.replace(op, first)
         return
@@ -127,9 +139,10 @@ class _Plan:
 
 def _worth_it(op: Reshape, plan: _Plan) -> bool:
     """Whether no more elements are moved afterwards than before, given that the readers' transposes merge."""
-    if plan.within != identity(len(plan.within)):
-        return all(isinstance(user, Transpose) and moves_nothing(plan.shape, compose(plan.perm, user.perm))
-                   for user in op.out.users)
+    cancels = all(isinstance(user, Transpose) and moves_nothing(plan.shape, compose(plan.perm, user.perm))
+                  for user in op.out.users)
+    if cancels or plan.within != identity(len(plan.within)):
+        return cancels
     return len(op.x.uses) == 1 or moves_nothing(plan.shape, plan.perm)
 
 
@@ -150,7 +163,7 @@ def _reshape_first(source: Shape, perm: Perm, after: Shape) -> _Plan | None:
     return _Plan(within, tuple(after[place] for place in places), tuple(map(places.index, range(len(after)))))
 
 
-def permute_columns(op: Dense, rw: Rewriter) -> None:
+def permute_columns(op: Dense | QDense, rw: Rewriter) -> None:
     """A dense layer on a flattened transpose reads x itself, with the columns of its weight in the order of x."""
     flat = op.x.defining(Reshape)
     inner = None if flat is None else flat.x.defining(Transpose)
@@ -171,17 +184,20 @@ def permute_columns(op: Dense, rw: Rewriter) -> None:
 # -- reshapes below element-wise ops ---------------------------------------------------------------------------------
 
 
-def sink_reshape(op: Unary | Cast | BatchNorm, rw: Rewriter) -> None:
+def sink_reshape(op: Unary | Cast | BatchNorm | Quantize | Dequantize | Reinterpret | Lookup, rw: Rewriter) -> None:
     """f(reshape(x)) is reshape(f(x)); a batch normalisation needs the same last axis."""
     inner = op.x.defining(Reshape)
     if inner is None or (isinstance(op, BatchNorm) and inner.x.shape[-1:] != op.x.shape[-1:]):
+        return
+    quants = (op.x.type.quant, op.out.type.quant)
+    if any(quant is not None and quant.axis is not None for quant in quants):
         return
     groups: list[list[Value | None]] = [[inner.x], *op.operand_groups[1:]]
     result = TensorType(inner.x.shape, op.out.type.dtype, op.out.type.quant)
     _replace_below(op, type(op).build(groups, op.attrs, [result], (), op.loc), rw)
 
 
-def sink_reshapes(op: Binary, rw: Rewriter) -> None:
+def sink_reshapes(op: Binary | QAdd | QMul, rw: Rewriter) -> None:
     """f(reshape(a), reshape(b)) is reshape(f(a, b)), if a and b have one shape; also where one of them is constant."""
     first, second = op.a.defining(Reshape), op.b.defining(Reshape)
     shape = next((r.x.shape for r in (first, second) if r is not None), None)
@@ -193,6 +209,65 @@ def sink_reshapes(op: Binary, rw: Rewriter) -> None:
         return
     result = TensorType(shape, op.out.type.dtype, op.out.type.quant)
     _replace_below(op, type(op).build([[operands[0]], [operands[1]]], op.attrs, [result], (), op.loc), rw)
+
+
+def hoist_reshape(op: Reshape, rw: Rewriter) -> None:
+    """A reshape behind a pad, slice or concat that only adds or drops dimensions of 1 goes in front of it.
+
+    One-dimensional networks pad [N, C, L] and convolve [N, 1, L, C]: the pad has to stand next to the convolution.
+    """
+    inner = op.x.op
+    if not isinstance(inner, (Pad, Slice, Concat)) or len(op.x.uses) != 1:
+        return
+    places = _unit_places(op.x.shape, op.out.shape)
+    if places is None or any(place is None and not _leaves(inner, axis) for axis, place in enumerate(places)):
+        return
+    rank = op.out.type.rank
+    operands: list[list[Value | None]] = [[_reshaped(v, places, rank, op, rw) for v in inner.reads]]
+    attrs = {name: _spread(name, value, places, rank) for name, value in inner.attrs.items()}
+    rw.replace(op, type(inner).build(operands, attrs, [tensor_type(op.out)], (), inner.loc))
+
+
+def _unit_places(before: Shape, after: Shape) -> list[int | None] | None:
+    """Where each axis of `before` is in `after`, None for an axis of 1 that is gone; None if they differ in more."""
+    big = [axis for axis, extent in enumerate(after) if extent != 1]
+    if [d for d in before if d != 1] != [after[axis] for axis in big]:
+        return None
+    rest = iter(big)
+    places = [None if extent == 1 else next(rest) for extent in before]
+    return places
+
+
+def _leaves(op: Op, axis: int) -> bool:
+    """Whether `op` does nothing along `axis`, so that the axis may go."""
+    if isinstance(op, Pad):
+        return op.before[axis] == 0 == op.after[axis]
+    if isinstance(op, Slice):
+        return op.x.shape[axis] == 1
+    return isinstance(op, Concat) and op.axis % op.out.type.rank != axis
+
+
+def _reshaped(value: Value, places: list[int | None], rank: int, anchor: Op, rw: Rewriter) -> Value:
+    """`value` with its axes at `places` of `rank`, and 1 elsewhere."""
+    shape = [1] * rank
+    for extent, place in zip(value.shape, places, strict=True):
+        if place is not None:
+            shape[place] = extent
+    made = Reshape(value, result=TensorType(tuple(shape), value.type.dtype, value.type.quant))
+    return rw.insert_before(anchor, made, name=value.name).out
+
+
+def _spread(name: str, value: Any, places: list[int | None], rank: int) -> Any:
+    """An attribute of a pad, slice or concat for an operand whose axes went to `places`."""
+    if name == "axis":
+        return places[value % len(places)]
+    if name not in ("before", "after", "begin", "step"):
+        return value
+    spread = [1 if name == "step" else 0] * rank
+    for number, place in zip(value, places, strict=True):
+        if place is not None:
+            spread[place] = number
+    return tuple(spread)
 
 
 def _replace_below(op: Op, made: Op, rw: Rewriter) -> None:
@@ -209,9 +284,14 @@ def _operand_below(value: Value, shape: Shape, after: Shape, rw: Rewriter) -> Va
     if not isinstance(value, Const) or data is None:
         return None
     if data.size == 1:
-        return value if data.ndim <= len(shape) else rw.const(data.reshape(()), stem(value), value.loc)
+        return value if data.ndim <= len(shape) else _reshaped_const(value, data.reshape(()), rw)
     below = _broadcast_shape_below(data.shape, shape, after)
-    return None if below is None else rw.const(data.reshape(below), stem(value), value.loc)
+    return None if below is None else _reshaped_const(value, data.reshape(below), rw)
+
+
+def _reshaped_const(value: Const, data: Array, rw: Rewriter) -> Const:
+    type_ = TensorType(data.shape, value.type.dtype, value.type.quant)
+    return rw.const(data, stem(value), value.loc, type_)
 
 
 def _broadcast_shape_below(constant: Shape, shape: Shape, after: Shape) -> Shape | None:

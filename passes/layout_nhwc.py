@@ -33,7 +33,17 @@ from tinyir.ops import (
     ConvTranspose2D,
     Dense,
     DepthwiseConv2D,
+    Dequantize,
+    Lookup,
     MaxPool,
+    QAdd,
+    QAvgPool,
+    QConv2D,
+    QDense,
+    QDepthwiseConv2D,
+    QMul,
+    Quantize,
+    Reinterpret,
     Reshape,
     Resize,
     Return,
@@ -46,6 +56,7 @@ from tinyir.rewrite import Rewriter, run_rewrites
 
 from ._layout_regions import improve, regions
 from ._layout_reshapes import (
+    hoist_reshape,
     merge_reshapes,
     merge_transposes,
     permute_columns,
@@ -54,13 +65,14 @@ from ._layout_reshapes import (
     sink_reshapes,
     sink_transpose,
 )
-from ._permutations import Perm, inverse, untransposed
+from ._permutations import Perm, inverse, is_agnostic, untransposed
 from ._values import tensor_type
 
 _TO_NHWC: Perm = (0, 2, 3, 1)
 _TO_NCHW: Perm = (0, 3, 1, 2)
 _ROUNDS = 4  # a region of one op moves a few times at most, and each time costs less
-_SPATIAL = (Conv2D, DepthwiseConv2D, ConvTranspose2D, MaxPool, AvgPool, Resize)
+_SPATIAL = (Conv2D, DepthwiseConv2D, ConvTranspose2D, MaxPool, AvgPool, Resize, QConv2D, QDepthwiseConv2D,
+            QAvgPool)
 
 
 class LayoutNhwc(Pass):
@@ -73,10 +85,11 @@ class LayoutNhwc(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         rewriter = self.rewriter(module, ctx)
+        self._merge(module, ctx, _MERGES)
         if self.input_layout != "onnx":
             for func in module.funcs.values():
                 _change_boundary(func, self.input_layout, rewriter)
-        self._merge(module, ctx, _MERGES)
+            self._merge(module, ctx, _MERGES)
         if self.push:
             self._push(module, ctx, rewriter)
         self._merge(module, ctx, {Transpose: [merge_transposes, reshape_instead], Reshape: [merge_reshapes]})
@@ -99,11 +112,12 @@ _MERGES: dict[type[Op], list[Any]] = {Transpose: [merge_transposes], Reshape: [m
 
 def _sinking() -> dict[type[Op], list[Any]]:
     """The rewrites that move transposes and reshapes towards the results."""
-    table: dict[type[Op], list[Any]] = {Reshape: [merge_reshapes, sink_transpose], Dense: [permute_columns]}
+    table: dict[type[Op], list[Any]] = {Reshape: [merge_reshapes, sink_transpose, hoist_reshape],
+                                        Dense: [permute_columns], QDense: [permute_columns]}
     for _, kind in OPS.items():
-        if issubclass(kind, (Unary, Cast, BatchNorm)):
+        if issubclass(kind, (Unary, Cast, BatchNorm, Quantize, Dequantize, Reinterpret, Lookup)):
             table[kind] = [sink_reshape]
-        elif issubclass(kind, Binary):
+        elif issubclass(kind, (Binary, QAdd, QMul)):
             table[kind] = [sink_reshapes]
     return table
 
@@ -135,21 +149,38 @@ def _change_boundary(func: Func, layout: str, rw: Rewriter) -> None:
 
 
 def _is_image(argument: Argument, layout: str) -> bool:
-    """Whether the model holds the argument as an image in the other layout."""
-    if layout == "nhwc":
-        return any(_reaches(user, _TO_NHWC) for user in argument.users)
-    return any(isinstance(user, _SPATIAL) for user in argument.users)
+    """Whether the model turns the argument to `layout` (or, for nchw, reads it as NHWC), before or behind other ops."""
+    pending: list[Value] = [argument]
+    seen: set[Value] = set()
+    while pending:
+        value = pending.pop()
+        seen.add(value)
+        for user in value.users:
+            if _turns(user, _TO_NHWC if layout == "nhwc" else _TO_NCHW, layout):
+                return True
+            if is_agnostic(user) and user.out.type.rank == 4 and user.out not in seen:
+                pending.append(user.out)
+    return False
 
 
-def _makes_image(value: Value, layout: str) -> bool:
-    if layout == "nhwc":
-        source = value.defining(Transpose)
-        return source is not None and source.perm == _TO_NCHW
-    return isinstance(value.op, _SPATIAL)
+def _makes_image(result: Value, layout: str) -> bool:
+    """Whether the model turned the result from `layout` (or, for nchw, made it as NHWC), before or behind other ops."""
+    pending, seen = [result], set[Value]()
+    while pending:
+        value = pending.pop()
+        seen.add(value)
+        op = value.op
+        if op is None:
+            continue
+        if _turns(op, _TO_NCHW if layout == "nhwc" else _TO_NHWC, layout):
+            return True
+        if is_agnostic(op):
+            pending += [v for v in op.reads if v.type.rank == 4 and v not in seen]
+    return False
 
 
-def _reaches(op: Op, perm: Perm) -> bool:
-    return isinstance(op, Transpose) and op.perm == perm
+def _turns(op: Op, perm: Perm, layout: str) -> bool:
+    return (isinstance(op, Transpose) and op.perm == perm) or (layout == "nchw" and isinstance(op, _SPATIAL))
 
 
 def _turn_argument(argument: Argument, perm: Perm, first: Op, rw: Rewriter) -> None:
