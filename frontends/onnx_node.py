@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import onnx
@@ -35,9 +35,10 @@ Known = Array
 Operand = Value | Known
 Produced = Operand | Sequence[Operand]
 Function = TypeVar("Function", bound="Callable[[Node], Produced]")
-Converter = "Callable[[Node], Produced]"
+Converter: TypeAlias = "Callable[[Node], Produced]"
 LARGEST = 2**31 - 1
-CONVERTERS: dict[str, Callable[[Node], Produced]] = {}
+"""Elements of the largest tensor: what a 32-bit index in C can count."""
+CONVERTERS: dict[str, Converter] = {}
 """Converters of the default domain, by ONNX operator."""
 
 

@@ -169,6 +169,23 @@ def reduce_log_sum_exp(node: Node) -> Produced:
     return node.emit(ops.Add(sums, reshaped(node, greatest, sums.shape, f"{base}_top")))
 
 
+@converts("InstanceNormalization")
+def instance_normalization(node: Node) -> Produced:
+    """scale * (x - mean) / sqrt(variance + epsilon) + shift, with mean and variance of each channel of each image."""
+    x, base, rank = node.value(0), node.base(), node.rank()
+    axes, per_channel = tuple(range(2, rank)), (-1, *[1] * (rank - 2))
+    scale = node.weight_const(1, node.weight(1, "the scale").reshape(per_channel), "channels")
+    shift = node.weight_const(2, node.weight(2, "the shift").reshape(per_channel), "channels")
+    mean = node.emit(ops.ReduceMean(x, axes=axes), f"{base}_mean")
+    centred = node.emit(ops.Sub(x, mean), f"{base}_centred")
+    square = node.emit(ops.Mul(centred, centred), f"{base}_square")
+    variance = node.emit(ops.ReduceMean(square, axes=axes), f"{base}_variance")
+    epsilon = scalar(node, "epsilon", node.number("epsilon", 1e-5), x)
+    deviation = node.emit(ops.Sqrt(node.emit(ops.Add(variance, epsilon), f"{base}_more")), f"{base}_deviation")
+    normal = node.emit(ops.Div(centred, deviation), f"{base}_normal")
+    return node.emit(ops.Add(node.emit(ops.Mul(normal, scale), f"{base}_scaled"), shift))
+
+
 @converts("ArgMax", "ArgMin")
 def arg_extreme(node: Node) -> Produced:
     kind = ops.ArgMax if node.op_type == "ArgMax" else ops.ArgMin

@@ -18,7 +18,7 @@ from suite import Case, cases
 from tinyc.tools.onnx_backend import CompiledBackend, InterpreterBackend, TinycBackend
 
 CASES = list(cases())
-CLAIMED = 1010
+CLAIMED: dict[type[TinycBackend], int] = {InterpreterBackend: 1030, CompiledBackend: 970}
 """So many cases pass at least: a change that makes tinyc refuse what it did before shows here."""
 _passed: Counter[type[TinycBackend]] = Counter()
 _seen: Counter[type[TinycBackend]] = Counter()
@@ -49,4 +49,4 @@ def test_compiled(case: Case) -> None:
 def test_no_claim_is_lost(backend: type[TinycBackend]) -> None:
     if _seen[backend] < len(CASES):
         pytest.skip("not all cases were run in this process")
-    assert _passed[backend] >= CLAIMED
+    assert _passed[backend] >= CLAIMED[backend]

@@ -212,8 +212,8 @@ def test_one_table_for_the_whole_model(import_onnx: Importer, small: Small) -> N
         ["LSTM", "ai.onnx", "1", "rnn", "recurrent layers: not yet"],
         ["Cos", "ai.onnx", "2", "wave", "not supported"],
         ["Resize", "ai.onnx", "1", "Resize_3", "in mode cubic: only nearest and linear are"],
-        ["Custom", "my.ops", "1", "Custom_4", "an operator of another domain: express it with standard operators, or as "
-                                              "a model-local function"],
+        ["Custom", "my.ops", "1", "Custom_4",
+         "an operator of another domain: express it with standard operators, or as a model-local function"],
         ["MatMulIntegerToFloat", "com.microsoft", "1", "MatMulIntegerToFloat_5",
          "scales found at run time: not supported; quantise the model with static scales"],
         ["LayerNormalization", "ai.onnx", "1", "LayerNormalization_7", "transformers: not yet"],

@@ -83,6 +83,8 @@ REDUCE: list[Any] = [
     *[(kind, [positive(2, 3, 4), i(1, -1)], {}, {"opset": 18}) for kind in _REDUCERS],
     *[(kind, [positive(2, 3, 4)], {"keepdims": 0}, {"opset": 18}) for kind in _REDUCERS],
     *[(kind, [positive(2, 3, 4)], {"axes": [1], "keepdims": 0}, {"opset": 11}) for kind in _REDUCERS],
+    ("InstanceNormalization", [f(2, 3, 4, 5), f(3), f(3)], {"epsilon": 0.01}),
+    ("InstanceNormalization", [f(1, 3, 9), f(3), f(3)], {}),
     ("ReduceSum", [f(2, 3), i()], {"noop_with_empty_axes": 1}), ("ReduceSum", [f(2, 3), i()], {}),
     ("ReduceSum", [f(2, 3), i(0)], {}, {"opset": 13}), ("ReduceMax", [np.arange(6).reshape(2, 3), i(1)], {}),
     ("ReduceMax", [np.array([[True, False], [False, False]]), i(1)], {}),
