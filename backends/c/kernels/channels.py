@@ -89,7 +89,8 @@ def channel_loops(packed: Packed, tile: Tile, start: Place, body: Callable[[Plac
     """The loops over output channels around `body(place)`; `start` is the place of channel 0."""
     count = tile.lanes if tile.vector else 1
     looped = packed.blocks > count
-    channel = (f"block * {packed.block}" if packed.block > 1 else "block") if looped else "0"
+    name = "block" if packed.block > 1 else "channel"
+    channel = (f"block * {packed.block}" if packed.block > 1 else name) if looped else "0"
     place = Place("wo", "bo", "yo", "" if packed.exact else "left", channel)
     inner = body(place) if tile.fills_block else _lane_loop(packed, tile, place, body)
     width, size = packed.block, packed.size * packed.block
@@ -100,19 +101,19 @@ def channel_loops(packed: Packed, tile: Tile, start: Place, body: Callable[[Plac
         {declared}
         {inner}
     """, weight=start.weight, bias=start.bias, y=start.y, inner=inner,
-                weight_step=f" + block * {size}" if looped else "", step=f" + {channel}" if looped else "",
-                declared="" if packed.exact else f"const int32_t left = {packed.outputs}{_minus(looped, width)};")
+                weight_step=f" + {name} * {size}" if looped else "", step=f" + {channel}" if looped else "",
+                declared="" if packed.exact else f"const int32_t left = {packed.outputs}{_minus(looped, name, width)};")
     if not looped:
         return text
     return fill("""
-        for (int32_t block = 0; block < {blocks}; {step}) {
+        for (int32_t {name} = 0; {name} < {blocks}; {step}) {
             {text}
         }
-    """, blocks=packed.blocks, step="block++" if count == 1 else f"block += {count}", text=text)
+    """, name=name, blocks=packed.blocks, step=f"{name}++" if count == 1 else f"{name} += {count}", text=text)
 
 
-def _minus(looped: bool, width: int) -> str:
-    return f" - block * {width}" if looped else ""
+def _minus(looped: bool, name: str, width: int) -> str:
+    return f" - {name} * {width}" if looped else ""
 
 
 def _lane_loop(packed: Packed, tile: Tile, place: Place, body: Callable[[Place], str]) -> str:

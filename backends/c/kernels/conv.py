@@ -219,7 +219,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                     {inner}
                 }
             """, column=column, base=plus(base), tap=plus(taps[0] * inputs * tile.block),
-                        inner=tile.accumulate(pixels, (taps[1] - taps[0]) * inputs, step, self._steps(tile, strip)))
+                        inner=tile.accumulate(pixels, (taps[1] - taps[0]) * inputs, step, self._is_rare(strip)))
         return fill("""
             for (int32_t kx = {first}; kx < {end}; kx++) {
                 const float *xs = in{column} + (kx - {first}) * {tap_step}{base};
@@ -227,12 +227,11 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                 {inner}
             }
         """, first=taps[0], end=taps[1], column=column, tap_step=self.dilation[1] * channels, base=plus(base),
-                    size=inputs * tile.block, inner=tile.accumulate(pixels, inputs, step, self._steps(tile, strip)))
+                    size=inputs * tile.block, inner=tile.accumulate(pixels, inputs, step, self._is_rare(strip)))
 
-    def _steps(self, tile: Tile, strip: Strip) -> int:
-        """How many inputs at a time: the few blocks at the borders of a wide image are kept short."""
-        few = strip.blocks == 1 and 6 * tile.pixels <= self.columns.outputs
-        return 1 if few else 4
+    def _is_rare(self, strip: Strip) -> bool:
+        """Whether the strip is a small part of the row: its code is kept short."""
+        return strip.blocks == 1 and 6 * strip.pixels <= self.columns.outputs
 
     # -- a run of pixels ---------------------------------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ class ConvTransposeF32(RowKernel, opname="k.conv_transpose2d_f32"):
                 {inner}
             }
         """, column=f" + column * {channels}" if looped else "", base=plus(base),
-                    tap=plus(tap * inputs * tile.block), inner=tile.accumulate((begin, end), inputs, channels, 2))
+                    tap=plus(tap * inputs * tile.block), inner=tile.accumulate((begin, end), inputs, channels))
 
 
 def _sizes(width: int, stride: int) -> SizesOf:

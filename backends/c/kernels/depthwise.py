@@ -9,6 +9,7 @@ the whole window lies inside, its rows are written out, else a loop runs over th
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import ClassVar, final
 
 import numpy as np
@@ -125,33 +126,42 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
             }
         """, rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
                     slot=factor(self.slot("y", "row")), outputs=self.y.shape[2] * self.y.shape[3],
-                    body=self._rows_text(tile))
+                    body=self._columns_text(tile))
 
-    def _rows_text(self, tile: Tile) -> str:
-        if self.packed.size > _WRITTEN_OUT:
-            return self._strips_text(tile, False)
+    def _columns_text(self, tile: Tile) -> str:
+        """All columns of an output row: neighbouring strips that are written out are so together."""
+        groups = groupby(strips(self.columns, tile.pixels), self._is_written_out)
+        return "".join(self._group_text(tile, list(group), written_out) for written_out, group in groups)
+
+    def _is_written_out(self, strip: Strip) -> bool:
+        """Whether the strip pays for text of its own for windows that lie inside."""
+        rare = strip.blocks == 1 and 6 * strip.pixels <= self.columns.outputs
+        return self.packed.size <= _WRITTEN_OUT and not rare
+
+    def _group_text(self, tile: Tile, group: list[Strip], written_out: bool) -> str:
+        looped = "".join(self._strip_text(tile, strip, False) for strip in group)
+        if not written_out:
+            return looped
+        whole = self._input_rows() + "".join(self._strip_text(tile, strip, True) for strip in group)
         if not self.taps.whole:
-            return self._whole_text(tile)
+            return fill("""
+                {
+                    {whole}
+                }
+            """, whole=whole)
         return fill("""
-            if ({whole}) {
-                {written_out}
+            if ({condition}) {
+                {whole}
             } else {
                 {looped}
             }
-        """, whole=self.taps.whole, written_out=self._whole_text(tile), looped=self._strips_text(tile, False))
+        """, condition=self.taps.whole, whole=whole, looped=looped)
 
-    def _whole_text(self, tile: Tile) -> str:
-        """All rows of the window written out."""
+    def _input_rows(self) -> str:
+        """Declarations: x0, x1, ... are the input rows of the window."""
         width = self.x.shape[2] * self.x.shape[3]
-        rows = [f"const float *x{ky} = x + {factor(self.slot('x', self._row_of(ky)))} * {width};"
-                for ky in range(self.kernel[0])]
-        return "\n".join(rows) + "\n" + self._strips_text(tile, True)
-
-    def _row_of(self, ky: int) -> str:
-        return f"top{plus(ky * self.dilation[0])}"
-
-    def _strips_text(self, tile: Tile, whole: bool) -> str:
-        return "".join(self._strip_text(tile, strip, whole) for strip in strips(self.columns, tile.pixels))
+        rows = [factor(self.slot("x", f"top{plus(ky * self.dilation[0])}")) for ky in range(self.kernel[0])]
+        return "".join(f"const float *x{ky} = x + {row} * {width};\n" for ky, row in enumerate(rows))
 
     def _strip_text(self, tile: Tile, strip: Strip, whole: bool) -> str:
         outputs = self.y.shape[3]

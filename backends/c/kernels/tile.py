@@ -82,47 +82,56 @@ class Tile:
             return "{0}" if self.vector else "0.0f"
         return self.total(0, lane) if pixel else self.load(bias, lane * self.apart)
 
-    def step(self, pixels: tuple[int, int], x: list[str], w: str) -> str:
-        """One step: weights from `w` (pointer and offset in the form `ws+8`), one input per pixel from `x`."""
-        pointer, _, offset = w.partition("+")
-        first = int(offset or 0)
-        lines = [" ".join(f"w{i} = {self.load(pointer, first + i * self.spread)};" for i in range(self.lanes))]
+    def step(self, pixels: tuple[int, int], x: list[str], w: str, first: int) -> str:
+        """One step: weights from `w` at offset `first`, the input of each active pixel from `x`."""
+        weights = " ".join(f"w{i} = {self.load(w, first + i * self.spread)};" for i in range(self.lanes))
+        if self.lanes == 1:
+            sums = [self.multiply(self.total(p), "w0", source) for p, source in zip(range(*pixels), x, strict=True)]
+            return "\n".join([weights, *(" ".join(sums[i:i + 4]) for i in range(0, len(sums), 4))])
+        lines = [weights]
         for p, source in zip(range(*pixels), x, strict=True):
-            sums = " ".join(self.multiply(self.total(p, lane), f"w{lane}") for lane in range(self.lanes))
-            lines.append(f"v = {source}; {sums}")
+            sums = [self.multiply(self.total(p, lane), f"w{lane}") for lane in range(self.lanes)]
+            lines.append(f"v = {source}; {' '.join(sums)}")
         return "\n".join(lines)
 
-    def multiply(self, total: str, weight: str) -> str:
-        """One multiply-accumulate of the input `v`."""
-        return f"{total} = tc_fma(v, {weight}, {total});" if self.fma else f"{total} += v * {weight};"
+    def multiply(self, total: str, weight: str, x: str = "v") -> str:
+        """One multiply-accumulate."""
+        return f"{total} = tc_fma({x}, {weight}, {total});" if self.fma else f"{total} += {x} * {weight};"
 
     def declare(self) -> str:
         """Declarations of what `step` assigns."""
-        return f"{self.kind} {', '.join(f'w{lane}' for lane in range(self.lanes))};\nfloat v;"
+        weights = f"{self.kind} {', '.join(f'w{lane}' for lane in range(self.lanes))};"
+        return f"{weights}\nfloat v;" if self.lanes > 1 else weights
 
-    def accumulate(self, pixels: tuple[int, int], length: int, pixel_step: int, steps: int = 4) -> str:
+    def accumulate(self, pixels: tuple[int, int], length: int, pixel_step: int, short: bool = False) -> str:
         """The loop over `length` inputs, with `xs` at the first of the active pixels and `ws` at the weights.
 
-        Pixels are `pixel_step` floats apart. The loop moves both pointers.
+        Pixels are `pixel_step` floats apart. The loop moves both pointers. `short` asks for little code.
         """
-        count = unroll(length, 8 if length <= 8 and length * (pixels[1] - pixels[0]) <= 32 else steps)
+        count = self._steps(length, pixels[1] - pixels[0], short)
         pointers = self._pointers(pixels[1] - pixels[0], pixel_step, count)
         body = []
         for u in range(count):
             sources = [f"{pointers[p][0]}[{pointers[p][1] + u}]" for p in range(pixels[1] - pixels[0])]
-            body.append(self.step(pixels, sources, f"ws+{u * self.block}"))
+            body.append(self.step(pixels, sources, "ws", u * self.block))
         names = list(dict.fromkeys(name for name, _ in pointers))
         extra = "\n".join(f"const float *{n} = xs + {int(n[2:]) * pixel_step};" for n in names[1:])
         if count == length:
             return "\n".join(filter(None, [extra, *body]))
-        moves = "\n".join([*(f"{n} += {count};" for n in names), f"ws += {count * self.block};"])
+        moves = "\n".join([*(_advance(n, count) for n in names), _advance("ws", count * self.block)])
         return fill("""
             {extra}
-            for (int32_t k = 0; k < {length}; k += {count}) {
+            for (int32_t k = 0; k < {length}; {step}) {
                 {body}
                 {moves}
             }
-        """, extra=extra, length=length, count=count, body="\n".join(body), moves=moves)
+        """, extra=extra, length=length, step=_advance("k", count).rstrip(";"), body="\n".join(body), moves=moves)
+
+    def _steps(self, length: int, pixels: int, short: bool) -> int:
+        """Inputs for each turn of the loop: all of a short one; four scalars pay for the loop, two vectors do."""
+        if length <= 8 and length * pixels <= 32:
+            return length
+        return unroll(length, 1 if short else 2 if self.vector else 4)
 
     def _pointers(self, pixels: int, pixel_step: int, count: int) -> list[tuple[str, int]]:
         """For each pixel the pointer it is read through and its offset there: `xs` and, out of its reach, `xs<p>`."""
@@ -160,3 +169,7 @@ class Tile:
             return f"*({self.kind} *)({place}) = {value};" if offset else f"*({self.kind} *){place} = {value};"
         remaining = f"{left} - {lane * self.apart}" if lane else left
         return f"tc_part_{self.kind.removeprefix('tc_')}({place}, {value}, {remaining});"
+
+
+def _advance(name: str, count: int) -> str:
+    return f"{name}++;" if count == 1 else f"{name} += {count};"
