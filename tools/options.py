@@ -119,8 +119,8 @@ def _add_compile_group(parser: Parser) -> None:
 
 def _add_look_group(parser: Parser) -> None:
     group = parser.add_argument_group("looking inside (on standard error)")
-    group.add_argument("--print-ir-before", metavar="P", help="print the IR before the first pass, or before P (=P)")
-    group.add_argument("--print-ir-after", metavar="P", help="print the IR after the last pass, or after P (=P)")
+    group.add_argument("--print-ir-before", metavar="[=P]", help="print the IR before the first pass, or before P")
+    group.add_argument("--print-ir-after", metavar="[=P]", help="print the IR after the last pass, or after P")
     group.add_argument("--print-ir-after-all", action="store_true", help="print the IR after every pass")
     group.add_argument("--dump-dir", metavar="DIR", help="write the IR after every pass into this directory")
     group.add_argument("--time-passes", action="store_true", help="how long each pass took")

@@ -45,8 +45,8 @@ def _parser() -> Parser:
     group.add_argument("--facts", type=chosen("word", ("none", "header", "all")), default="header",
                        metavar="none|header|all", help="comments with sizes and work (default header)")
     group.add_argument("--no-locations", action="store_true", help="leave loc(...) out")
-    group.add_argument("--print-ir-before", metavar="P", help="print the IR before the first pass, or before P (=P)")
-    group.add_argument("--print-ir-after", metavar="P", help="print the IR after the last pass, or after P (=P)")
+    group.add_argument("--print-ir-before", metavar="[=P]", help="print the IR before the first pass, or before P")
+    group.add_argument("--print-ir-after", metavar="[=P]", help="print the IR after the last pass, or after P")
     group.add_argument("--print-ir-after-all", action="store_true", help="print the IR after every pass")
     group.add_argument("--dump-dir", metavar="DIR", help="write the IR after every pass into this directory")
     group.add_argument("--time-passes", action="store_true", help="how long each pass took")
