@@ -17,7 +17,7 @@ from textwrap import dedent
 
 import numpy as np
 
-from tinyir.diag import error
+from tinyir.diag import Diagnostic, Unsupported
 from tinyir.types import DType, Shape
 
 __all__ = ["C_TYPES", "RESERVED", "c_float", "c_identifier", "c_int", "c_type", "c_value", "describe", "fill"]
@@ -62,9 +62,10 @@ def fill(template: str, **values: object) -> str:
 
 
 def c_type(dtype: DType) -> str:
-    """The C type of one element (bool is a byte that is 0 or 1). Raises CompileError for a type that C99 lacks."""
+    """The C type of one element (bool is a byte that is 0 or 1). Raises Unsupported for a type that C99 lacks."""
     if dtype.name not in C_TYPES:
-        raise error(f"there is no C for elements of type {dtype}", help=f"cast to one of {', '.join(C_TYPES)}")
+        message = f"there is no C for elements of type {dtype}"
+        raise Unsupported((Diagnostic("error", message, help=f"cast to one of {', '.join(C_TYPES)}"),))
     return C_TYPES[dtype.name]
 
 

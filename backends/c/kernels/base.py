@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tinyir.diag import Unsupported
 from tinyir.ir import Arena, Array, Value
 from tinyir.opdef import Op
 from tinyir.types import TensorType, dtype_of
@@ -88,6 +89,12 @@ class Kernel(Op):
             if value is not None and storage(value) in places:
                 names.append(operand.name)
         return tuple(names)
+
+
+    def unsupported(self, function: str, value: Value) -> Unsupported:
+        """The answer to elements that the kernel has no C for."""
+        message = f"there is no C for {function} of {value.type.dtype}"
+        return Unsupported(self.error(message, help="cast the operands to f32").diagnostics)
 
 
 class RowKernel(Kernel):

@@ -66,9 +66,6 @@ class Pointwise(Kernel):
         """The name of the array that holds the operand: `y` if it shares the memory of the result."""
         return f"{'y' if operand in self.shared() else operand}{suffix}"
 
-    def unsupported(self, function: str, value: Value) -> Exception:
-        return self.error(f"there is no C for {function} of {value.type.dtype}", help="cast the operands to f32")
-
 
 class _MapBase(Pointwise):
     """What k.map and k.map_rows have in common."""

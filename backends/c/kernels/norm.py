@@ -75,6 +75,8 @@ class BatchGain(Kernel, opname="k.batch_gain"):
         y[...] = scale / np.sqrt(variance + scale.dtype.type(self.epsilon))
 
     def source(self) -> str:
+        if self.scale.type.dtype.name != "f32":
+            raise self.unsupported("batch_norm", self.scale)
         return fill("""
             static void {name}(const float *restrict scale, const float *restrict variance, float *restrict y)
             {

@@ -145,7 +145,7 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
 
     def source(self) -> str:
         if self.x.type.dtype.name != "f32":
-            raise self.error(f"there is no C for linear resizing of {self.x.type.dtype}", help="cast x to f32")
+            raise self.unsupported("linear resizing", self.x)
         return fill("""
             static void {name}(const float *restrict x, const int32_t *restrict row_first,
                 const float *restrict row_weight, const int32_t *restrict column_first,
