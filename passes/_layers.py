@@ -16,10 +16,10 @@ import numpy as np
 
 from tinyir.ir import Array, Value
 from tinyir.opdef import Op
-from tinyir.ops import Conv2D, ConvTranspose2D, Dense, DepthwiseConv2D
+from tinyir.ops import Conv2D, ConvTranspose2D, Dense, DepthwiseConv2D, QDense
 from tinyir.rewrite import Rewriter
 
-from ._values import stem
+from ._values import stem, tensor_type
 
 Layer = Conv2D | DepthwiseConv2D | ConvTranspose2D | Dense
 LAYERS = (Conv2D, DepthwiseConv2D, ConvTranspose2D, Dense)
@@ -36,6 +36,16 @@ def as_layer(value: Value) -> Layer | None:
     """The layer that makes `value`, if it may be changed: without an activation, and read by one op only."""
     layer = layer_of(value.op)
     return layer if layer is not None and layer.act == "none" and len(value.uses) == 1 else None
+
+
+def why_not(value: Value) -> str:
+    """Why nothing can be folded into what makes `value`, for a remark."""
+    op = value.op
+    if not isinstance(op, LAYERS):
+        return f"{'an input' if op is None else op.opname} before it has no weights"
+    if len(value.uses) > 1:
+        return f"%{value.name} has {len(value.uses)} readers"
+    return f"{op.opname} before it applies {op.act}" if op.act != "none" else f"the weights of {op.opname} are not known"
 
 
 def outputs(layer: Layer) -> int:
@@ -94,6 +104,7 @@ def with_weights(layer: Layer, x: Value, weight: Array, bias: Array | None, rw: 
     return cast(Layer, made)
 
 
-def with_columns(layer: Dense, x: Value, weight: Array, rw: Rewriter) -> Dense:
+def with_columns(layer: Dense | QDense, x: Value, weight: Array, rw: Rewriter) -> Op:
     """A new dense layer that reads x with a weight [O, K] in another order of columns."""
-    return Dense(x, rw.const(weight, stem(layer.weight), layer.weight.loc), layer.bias, **layer.attrs)
+    columns = rw.const(weight, stem(layer.weight), layer.weight.loc, tensor_type(layer.weight))
+    return type(layer).build([[x], [columns], [layer.bias]], layer.attrs, [layer.out.type_], (), layer.loc)

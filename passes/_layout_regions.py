@@ -4,7 +4,7 @@ A region is a connected set of ops that do not care for the order of axes (eleme
 slices, softmax). All of it is computed in one order; transposes stand only on its border. For each order that a
 transpose on the border suggests, the cost is
 
-1. the elements that transposes on the border move (those of constants, and those that move only axes of extent 1, are
+1. the bytes that transposes on the border move (those of constants, and those that move only axes of extent 1, are
    free; a transpose next to another one merges with it),
 2. then how many transposes, free ones too, are neither at an input nor at an output of the function, where they may be
    dropped,
@@ -15,7 +15,6 @@ The region changes to an order that costs less, never to one that costs the same
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,8 +35,8 @@ from ._permutations import (
     inverse,
     is_agnostic,
     moves_nothing,
-    permuted,
     untransposed,
+    with_shape,
 )
 from ._values import stem, tensor_type
 
@@ -120,8 +119,8 @@ def _cost(region: _Region, perm: Perm) -> Cost:
     """What transposes on the border cost if the region computes x where it now computes transpose(x, perm)."""
     parts = [_input_cost(region, value, perm) for value in region.inputs()]
     parts += [part for value in region.outputs() for part in _output_costs(region, value, perm)]
-    elements, inner, front = (sum(column) for column in zip(*parts, strict=True)) if parts else (0, 0, 0)
-    return elements, inner, front
+    moved, inner, front = (sum(column) for column in zip(*parts, strict=True)) if parts else (0, 0, 0)
+    return moved, inner, front
 
 
 def _input_cost(region: _Region, value: Value, perm: Perm) -> Cost:
@@ -139,24 +138,24 @@ def _input_cost(region: _Region, value: Value, perm: Perm) -> Cost:
     if perm != identity(region.rank) and any(isinstance(u, Transpose) and u.perm == way for u in source.users):
         return 0, 0, 0  # somebody has that transpose already
     inner = int(way != identity(region.rank) and not isinstance(source, Argument))
-    return _moved(_full_shape(source.shape, region.rank), way), inner, inner
+    return _moved(with_shape(tensor_type(source), _full_shape(source.shape, region.rank)), way), inner, inner
 
 
 def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
-    shape = permuted(value.shape, inverse(perm))
+    type_ = untransposed(tensor_type(value), perm)
     outside = [user for user in value.users if not region.inside(user)]
     ways = [compose(perm, user.perm) for user in outside if isinstance(user, Transpose)]
     readers = [user for user in outside if not isinstance(user, Transpose)]
-    costs = [(_moved(shape, way), int(way != identity(region.rank)), 0) for way in sorted(set(ways))]
+    costs = [(_moved(type_, way), int(way != identity(region.rank)), 0) for way in sorted(set(ways))]
     if readers and perm != identity(region.rank):
         inner = any(not isinstance(user, Return) for user in readers)
-        costs.append((_moved(shape, perm), int(inner), 0))
+        costs.append((_moved(type_, perm), int(inner), 0))
     return costs
 
 
-def _moved(shape: Shape, perm: Perm) -> int:
-    """How many elements a transpose of `shape` by `perm` moves."""
-    return 0 if moves_nothing(shape, perm) else math.prod(shape)
+def _moved(type_: TensorType, perm: Perm) -> int:
+    """How many bytes a transpose by `perm` moves."""
+    return 0 if moves_nothing(type_.shape, perm) else type_.size_bytes
 
 
 def _full_shape(shape: Shape, rank: int) -> Shape:
@@ -213,10 +212,10 @@ class _Mover:
             if value.data.size == 1:
                 return value
             data = np.ascontiguousarray(value.data.reshape(shape).transpose(way))
-            type_ = TensorType(data.shape, value.type.dtype, value.type.quant)
+            type_ = untransposed(with_shape(tensor_type(value), shape), self.perm)
             return self.rw.const(data, stem(value), value.loc, type_)
         if shape != value.shape:
-            full = Reshape(value, result=TensorType(shape, value.type.dtype, value.type.quant))
+            full = Reshape(value, result=with_shape(tensor_type(value), shape))
             value = self.rw.insert_before(anchor, full, name=value.name).out
         before = value.defining(Transpose)
         if before is not None:

@@ -43,7 +43,7 @@ from tinyir.rewrite import Rewriter
 from tinyir.types import Shape, TensorType
 
 from ._layers import with_columns
-from ._permutations import Perm, compose, identity, moves_nothing, permuted
+from ._permutations import Perm, attrs_below, compose, identity, inverse, moves_nothing, permuted
 from ._values import stem, tensor_type
 
 
@@ -71,6 +71,17 @@ def reshape_instead(op: Transpose, rw: Rewriter) -> None:
     """A transpose that moves only axes of extent 1 is a reshape."""
     if moves_nothing(op.x.shape, op.perm):
         rw.replace(op, Reshape(op.x, result=tensor_type(op.out)))
+
+
+def hoist_transpose(op: Transpose, rw: Rewriter) -> None:
+    """A transpose behind a pad has fewer elements to move in front of it; the pad may merge into what follows."""
+    pad = op.x.defining(Pad)
+    if pad is None or len(op.x.uses) != 1 or pad.x.type.elements >= op.x.type.elements or \
+            moves_nothing(op.x.shape, op.perm):
+        return
+    first = rw.insert_before(op, Transpose(pad.x, perm=op.perm), name=pad.x.name)
+    below = attrs_below(pad, inverse(op.perm))
+    rw.replace(op, Pad(first.out, **below))
 
 
 # -- transposes below reshapes ---------------------------------------------------------------------------------------

@@ -16,11 +16,19 @@ from tinyir.ops import (
     BroadcastTo,
     Cast,
     Concat,
+    Dequantize,
     Gather,
     LogSoftmax,
+    Lookup,
     Pad,
     PRelu,
+    QAdd,
+    QMul,
+    QReduceMean,
+    QSoftmax,
+    Quantize,
     Reduce,
+    Reinterpret,
     Slice,
     Softmax,
     Tile,
@@ -64,25 +72,36 @@ def untransposed(type_: TensorType, perm: Perm) -> TensorType:
     return TensorType(permuted(type_.shape, inverse(perm)), type_.dtype, quant)
 
 
+def with_shape(type_: TensorType, shape: Shape) -> TensorType:
+    """The type of a reshape to `shape`, which has dimensions of 1 in front that `type_` has not."""
+    quant = type_.quant
+    if quant is not None and quant.axis is not None:
+        quant = Quant(quant.scales, quant.zero_points, quant.axis + len(shape) - type_.rank)
+    return TensorType(shape, type_.dtype, quant)
+
+
 # -- ops that can work on transposed operands ------------------------------------------------------------------------
+
+_ANY_ORDER = (Binary, Cast, Concat, Dequantize, LogSoftmax, Lookup, Pad, PRelu, QAdd, QMul, QSoftmax, Quantize,
+              Reinterpret, Slice, Softmax, Tile, Unary)
 
 
 def is_agnostic(op: Op) -> bool:
     """Whether op(transpose(x)) can be computed as transpose(op'(x)): nothing in it depends on the order of axes."""
     if not op.results or op.out.type.rank < 2:
         return False
-    if isinstance(op, (Reduce, ArgMax, ArgMin)):
+    if isinstance(op, (Reduce, ArgMax, ArgMin, QReduceMean)):
         return op.keepdims
     if isinstance(op, Gather):
         return op.indices.type.rank == 1
     if isinstance(op, BroadcastTo):
         return op.x.type.rank == op.result.rank
-    return isinstance(op, (Unary, Binary, PRelu, Cast, Pad, Concat, Slice, Softmax, LogSoftmax, Tile))
+    return isinstance(op, _ANY_ORDER)
 
 
 def data_operands(op: Op) -> range:
-    """The operands that are transposed with the op; the others (indices) stay as they are."""
-    return range(1) if isinstance(op, Gather) else range(len(op.operands))
+    """The operands that are transposed with the op; the others (indices, tables) stay."""
+    return range(1) if isinstance(op, (Gather, Lookup)) else range(len(op.operands))
 
 
 def _axis(value: int, perm: Perm) -> int:

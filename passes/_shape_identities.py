@@ -27,6 +27,7 @@ from tinyir.ops import (
     Mul,
     Pad,
     Pow,
+    QReduceMean,
     ReduceMax,
     ReduceMean,
     ReduceMin,
@@ -154,6 +155,16 @@ class ShapeIdentities:
 
     # -- reductions and pools ----------------------------------------------------------------------------------------
 
+    @rewrites(QReduceMean)
+    def keep_mean_dims(self, op: QReduceMean, rw: Rewriter) -> None:
+        """Dimensions are dropped by a reshape."""
+        if not op.keepdims:
+            axes = tuple(a % op.x.type.rank for a in op.axes)
+            shape = tuple(1 if a in axes else d for a, d in enumerate(op.x.shape))
+            result = TensorType(shape, op.out.type.dtype, op.out.type.quant)
+            kept = rw.insert_before(op, QReduceMean(op.x, result, axes=axes, rule=op.rule))
+            rw.replace(op, Reshape(kept.out, result=tensor_type(op.out)))
+
     @rewrites(ReduceMean, ReduceSum, ReduceMax, ReduceMin, ReduceProd)
     def simplify_reduction(self, op: AnyReduce, rw: Rewriter) -> None:
         """Folding axes of extent 1 does nothing; dimensions are dropped by a reshape."""
@@ -185,7 +196,7 @@ class ShapeIdentities:
         """A maximum over the whole image is a reduction, one over single pixels is x."""
         if op.kernel == (1, 1) and op.stride == (1, 1) and not any(op.pad):
             rw.replace(op, op.x)
-        elif _whole_image(op):
+        elif _whole_image(op) and op.x.type.quant is None:
             rw.replace(op, ReduceMax(op.x, axes=(1, 2)))
 
 

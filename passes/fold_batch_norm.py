@@ -23,7 +23,7 @@ from tinyir.ops import Add, BatchNorm, Concat, Mul
 from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
 
-from ._layers import as_layer, scaled
+from ._layers import as_layer, scaled, why_not
 from ._values import stem
 
 
@@ -31,7 +31,7 @@ class FoldBatchNorm(Pass):
     """Fold batch normalisation into the layer before it."""
 
     name = "fold-batch-norm"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)
@@ -49,6 +49,7 @@ class FoldBatchNorm(Pass):
         if layer is not None:
             rw.replace(op, scaled(layer, gain, offset, rw))
         elif not _push_above_concat(op, rw):
+            rw.remark(op, f"becomes a product and a sum: {why_not(op.x)}")
             _multiply_and_add(op, gain, offset, rw)
 
 

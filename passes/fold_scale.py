@@ -31,7 +31,7 @@ class FoldScale(Pass):
     """Fold mul and add by constants into the layer before or behind."""
 
     name = "fold-scale"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)

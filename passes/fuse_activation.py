@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from tinyir.ir import Level, Value
+from tinyir.ir import Level, Module, Value
 from tinyir.opdef import Op
 from tinyir.ops import (
     Activation,
@@ -35,7 +35,7 @@ from tinyir.ops import (
     Sub,
     activation_of,
 )
-from tinyir.pass_manager import Pass
+from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
 
 from ._values import rounded, with_attrs
@@ -49,7 +49,17 @@ class FuseActivation(Pass):
     """Let layers and sums apply the activation behind them."""
 
     name = "fuse-activation"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
+
+    def run(self, module: Module, ctx: Context) -> None:
+        super().run(module, ctx)
+        rewriter = self.rewriter(module, ctx)
+        for op in module.walk():
+            before = op.operands[0] if activation_of(op) is not None else None
+            if before is not None and isinstance(before.op, _PRODUCERS):
+                shared = len(before.uses) > 1
+                reason = f"%{before.name} has {len(before.uses)} readers" if shared else f"it applies {before.op.act}"
+                rewriter.remark(op, f"{op.opname} stays behind {before.op.opname}: {reason}")
 
     @rewrites(Relu, Clip, LeakyRelu, HardSwish, HardSigmoid)
     def fuse(self, op: Relu | Clip | LeakyRelu | HardSwish | HardSigmoid, rw: Rewriter) -> None:

@@ -10,6 +10,7 @@ Exact only where what the pad writes is what the op assumes outside of its input
 | op                             | the pad must write                                                          |
 |--------------------------------|-----------------------------------------------------------------------------|
 | nn.conv2d, nn.depthwise_conv2d | 0                                                                           |
+| qnn.conv2d, the depthwise kind | the zero point                                                              |
 | nn.max_pool                    | -inf, or 0 where x is never below (behind a relu); less of it than a window |
 | nn.avg_pool                    | 0, and padding counts: the pool counts its own, or has none                 |
 """
@@ -20,11 +21,11 @@ import math
 from typing import ClassVar
 
 from tinyir.ir import Level
-from tinyir.ops import AvgPool, Conv2D, DepthwiseConv2D, MaxPool, Pad
+from tinyir.ops import AvgPool, Conv2D, DepthwiseConv2D, MaxPool, Pad, QConv2D, QDepthwiseConv2D
 from tinyir.pass_manager import Pass
 from tinyir.rewrite import Rewriter, rewrites
 
-from ._values import is_nonnegative
+from ._values import is_nonnegative, tensor_type
 
 Quad = tuple[int, int, int, int]
 
@@ -33,7 +34,7 @@ class FusePad(Pass):
     """Merge constant padding of rows and columns into the op behind it."""
 
     name = "fuse-pad"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
 
     @rewrites(Conv2D, DepthwiseConv2D)
     def into_convolution(self, op: Conv2D | DepthwiseConv2D, rw: Rewriter) -> None:
@@ -42,6 +43,15 @@ class FusePad(Pass):
         amounts = _border(pad, op.pad)
         if pad is not None and amounts is not None and pad.value == 0:
             rw.replace(op, type(op)(pad.x, op.weight, op.bias, **{**op.attrs, "pad": amounts}))
+
+    @rewrites(QConv2D, QDepthwiseConv2D)
+    def into_quantised_convolution(self, op: QConv2D | QDepthwiseConv2D, rw: Rewriter) -> None:
+        """The zero point, which is real 0, around what a convolution of stored integers reads."""
+        pad, quant = op.x.defining(Pad), op.x.type.quant
+        amounts = _border(pad, op.pad)
+        if pad is not None and amounts is not None and quant is not None and pad.value == quant.zero_point:
+            attrs = {**op.attrs, "pad": amounts, "result": tensor_type(op.out)}
+            rw.replace(op, type(op)(pad.x, op.weight, op.bias, **attrs))
 
     @rewrites(MaxPool)
     def into_max_pool(self, op: MaxPool, rw: Rewriter) -> None:

@@ -71,7 +71,7 @@ class FuseQuantized(Pass):
     """Make integer ops of float ops between dequantize and quantize."""
 
     name = "fuse-quantized"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)

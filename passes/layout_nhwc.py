@@ -57,6 +57,7 @@ from tinyir.rewrite import Rewriter, run_rewrites
 from ._layout_regions import improve, regions
 from ._layout_reshapes import (
     hoist_reshape,
+    hoist_transpose,
     merge_reshapes,
     merge_transposes,
     permute_columns,
@@ -112,7 +113,8 @@ _MERGES: dict[type[Op], list[Any]] = {Transpose: [merge_transposes], Reshape: [m
 
 def _sinking() -> dict[type[Op], list[Any]]:
     """The rewrites that move transposes and reshapes towards the results."""
-    table: dict[type[Op], list[Any]] = {Reshape: [merge_reshapes, sink_transpose, hoist_reshape],
+    table: dict[type[Op], list[Any]] = {Transpose: [merge_transposes, hoist_transpose],
+                                        Reshape: [merge_reshapes, sink_transpose, hoist_reshape],
                                         Dense: [permute_columns], QDense: [permute_columns]}
     for _, kind in OPS.items():
         if issubclass(kind, (Unary, Cast, BatchNorm, Quantize, Dequantize, Reinterpret, Lookup)):
@@ -206,12 +208,17 @@ def _report(module: Module, ctx: Context, rw: Rewriter) -> None:
 
 def _reason(op: Transpose) -> str:
     origin = op.x
-    while isinstance(origin.op, Reshape):
+    while isinstance(origin.op, (Reshape, Quantize)):
         origin = origin.op.x
     if isinstance(origin, Argument):
         return f"input %{origin.name} comes in another order of axes (--input-layout changes that)"
-    if all(isinstance(user, Return) for user in op.out.users):
+    if all(_is_boundary(user) for user in op.out.users):
         return "an output of the model has another order of axes (--input-layout changes that)"
     source = origin.op.opname if origin.op is not None else "a constant"
     readers = ", ".join(sorted({user.opname for user in op.out.users}))
     return f"{source} and {readers} need different orders of axes"
+
+
+def _is_boundary(user: Op) -> bool:
+    """Whether what `user` reads is a result of the function, stored integers of one included."""
+    return isinstance(user, Return) or (isinstance(user, Dequantize) and all(map(_is_boundary, user.out.users)))

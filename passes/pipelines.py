@@ -1,7 +1,8 @@
 """The optimisation levels: the one place to see the order of everything.
 
--O0 keeps the model as it is written: pairs of transposes that meet are dropped, each operator becomes a kernel, buffers
-    share memory. For looking at one layer at a time, and for telling a bug in a pass from one elsewhere.
+-O0 keeps the model as it is written: what is quantised is computed on integers, pairs of transposes that meet are
+    dropped, each operator becomes a kernel, buffers share memory. For looking at one layer at a time, and for telling
+    a bug in a pass from one elsewhere.
 -O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers.
 -O2 is the default. It adds nothing to -O1 yet that would change results or cost memory.
 -O3 may spend memory for speed, -Os speed for memory.
@@ -11,12 +12,12 @@ from __future__ import annotations
 
 from tinyir.registry import PIPELINES
 
-_LAYOUT = "canonicalize,fold-constants,layout-nhwc,canonicalize"
+_LAYOUT = "fuse-quantized,canonicalize,fold-constants,layout-nhwc,canonicalize"
 _FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize"
 _LOWER = "lower-to-mem,plan-arena"
 
 _LEVELS = {
-    "O0": f"layout-nhwc{{push=false}},{_LOWER}",
+    "O0": f"fuse-quantized,layout-nhwc{{push=false}},{_LOWER}",
     "O1": f"{_LAYOUT},{_FUSE},{_LOWER}",
     "O2": f"{_LAYOUT},{_FUSE},{_LOWER}",
     "O3": f"{_LAYOUT},{_FUSE},{_LOWER}",

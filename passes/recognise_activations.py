@@ -41,7 +41,7 @@ class RecogniseActivations(Pass):
     """Replace arithmetic that spells out an activation function by that function."""
 
     name = "recognise-activations"
-    level: ClassVar[Level] = "graph"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
 
     @rewrites(Mul)
     def from_product(self, op: Mul, rw: Rewriter) -> None:
