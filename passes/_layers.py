@@ -45,7 +45,9 @@ def why_not(value: Value) -> str:
         return f"{'an input' if op is None else op.opname} before it has no weights"
     if len(value.uses) > 1:
         return f"%{value.name} has {len(value.uses)} readers"
-    return f"{op.opname} before it applies {op.act}" if op.act != "none" else f"the weights of {op.opname} are not known"
+    if op.act != "none":
+        return f"{op.opname} before it applies {op.act}"
+    return f"the weights of {op.opname} are not known"
 
 
 def outputs(layer: Layer) -> int:
