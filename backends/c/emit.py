@@ -106,7 +106,7 @@ def emit_c(module: Module, *, name: str = "", arena: Literal["static", "caller"]
     files = {f"{stem}.c": _model_text(program, options, stem), f"{stem}.h": header_text(program, options, f"{stem}.h")}
     if program.consts and not single_file:
         files[f"{stem}_weights.c"] = _weights_text(program, options, stem)
-    return {file: re.sub(r"\n{3,}", "\n\n", text).encode("ascii") for file, text in files.items()}
+    return {file: text.encode("ascii") for file, text in files.items()}
 
 
 BACKENDS.add("c", emit_c)
@@ -120,10 +120,10 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
         placed.append(_placement(program, options, "arena"))
     if program.consts and options.single_file:
         placed.append(_placement(program, options, "weights"))
-    return fill(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
-                placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
-                arena=_arena(program, options), library=_library(texts),
-                functions="\n\n".join(commented), run=_run(program, options))
+    return _tidy(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
+                 placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
+                 arena=_arena(program, options), library=_library(texts),
+                 functions="\n\n".join(commented), run=_run(program, options))
 
 
 def _function_comment(program: Program, name: str) -> str:
@@ -160,10 +160,17 @@ def _library(texts: list[str]) -> str:
 
 def _weights_text(program: Program, options: Options, stem: str) -> str:
     macro = f"{program.macro}_WEIGHTS_ATTRIBUTE"
-    return fill(_WEIGHTS, banner=banner(program, f"{stem}_weights.c", "the constants."),
-                placement=_placement(program, options, "weights"),
-                declarations="\n".join(f"extern {declaration(c, s)};" for c, s in program.consts.items()),
-                definitions="\n".join(definition(c, s, f"{macro} ") for c, s in program.consts.items()))
+    around = _tidy(_WEIGHTS, banner=banner(program, f"{stem}_weights.c", "the constants."),
+                   placement=_placement(program, options, "weights"),
+                   declarations="\n".join(f"extern {declaration(c, s)};" for c, s in program.consts.items()))
+    # Megabytes: put in last, so that they are not searched for placeholders.
+    definitions = "\n".join(definition(c, s, f"{macro} ") for c, s in program.consts.items())
+    return around.replace("{definitions}\n", definitions)
+
+
+def _tidy(template: str, **values: object) -> str:
+    """`fill`, without the blank lines around texts that turned out empty."""
+    return re.sub(r"\n{3,}", "\n\n", fill(template, **values))
 
 
 def _placement(program: Program, options: Options, what: Literal["arena", "weights"]) -> str:

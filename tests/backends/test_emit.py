@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,16 @@ def test_all_files_are_also_cpp(tmp_path: Path) -> None:
     objects = build(tmp_path, files, "gcc")
     subprocess.run(["g++", str(main), *objects, "-o", str(tmp_path / "main")], check=True)
     assert subprocess.run([str(tmp_path / "main")], check=False).returncode == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
+@pytest.mark.parametrize("target", ["", "thumb-freestanding-eabihf", "riscv32-freestanding"])
+def test_compiler_of_the_cc_extra(target: str, tmp_path: Path) -> None:
+    wrapper = tmp_path / "cc"
+    chosen = f"-target {target}" if target else ""
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang cc {chosen} "$@"\n')
+    wrapper.chmod(0o755)
+    assert len(build(tmp_path, emit(lower(small_net()), hooks=True), str(wrapper), "-O2")) == 2
 
 
 def test_several_models_in_one_program(tmp_path: Path) -> None:
