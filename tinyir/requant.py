@@ -126,21 +126,24 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
     return np.asarray(np.all(apply(form, points) == expected, axis=0) & (form.multiplier >= 0))
 
 
-def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False) -> Requant:
+def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False,
+          shift: int | None = None) -> Requant:
     """The integer form of each channel, and whether it is proved, for accumulators in [low, high] ([C] each).
 
     `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds lie within int32. `zero_first`
-    as in `arith.requantize`.
+    as in `arith.requantize`. `shift` is one that all channels are to share, small enough for multipliers below 2^31.
     """
     scale = np.asarray(scale, np.float32).reshape(-1)
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
     _, exponent = np.frexp(scale.astype(np.float64))
-    shift = np.clip(31 - exponent, 0, _MAX_SHIFT).astype(np.int64)  # multiplier in [2^30, 2^31) where the shift allows
-    nominal = np.rint(np.ldexp(scale.astype(np.float64), shift)).astype(np.int64)
+    shifts = np.clip(31 - exponent, 0, _MAX_SHIFT).astype(np.int64)  # multiplier in [2^30, 2^31) where the shift allows
+    if shift is not None:
+        shifts = np.full(scale.shape, shift, np.int64)
+    nominal = np.rint(np.ldexp(scale.astype(np.float64), shifts)).astype(np.int64)
     nominal = np.minimum(nominal, 2**31 - 1)
     limits = thresholds(scale, zero_point, dtype, zero_first)
-    multiplier, rounding = _search(nominal, shift, limits, zero_point, dtype, low, high)
-    form = Requant(multiplier, rounding, shift, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
+    multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high)
+    form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
     return replace(form, proved=prove(form, low, high))
 
 
