@@ -142,28 +142,27 @@ def pixel_run(tile: Tile, width: int, count: str, length: int, outputs: int, act
 
     `count` is a multiple of `width`; what is left over behind whole tiles is done in blocks that divide it.
     """
-    def block(size: int, pixel: str) -> str:
+    def block(size: int, x: str, y: str) -> str:
         return fill("""
-            const float *xs = in{x_step};
+            const float *xs = {x};
             const float *ws = {weight};
-            float *out = {y}{y_step};
             {start}
             {declare}
             {inner}
             {stores}
-        """, x_step=f" + {pixel} * {length}" if pixel else "", y_step=f" + {pixel} * {outputs}" if pixel else "",
-                    weight=place.weight, y=place.y, start=tile.start(size, place.bias), declare=tile.declare(),
+        """, x=x, weight=place.weight, start=tile.start(size, place.bias), declare=tile.declare(),
                     inner=tile.accumulate((0, size), length, length),
-                    stores=tile.finish(size, "out", outputs, act, act_args, place.left))
+                    stores=tile.finish(size, y, outputs, act, act_args, place.left))
 
     if count == str(tile.pixels):
-        return block(tile.pixels, "")
-    loops = ["int32_t pixel = 0;\n"]
+        return block(tile.pixels, "in", place.y)
+    loops = [f"const float *from = in;\nfloat *to = {place.y};\nint32_t rest = {count};\n"]
     for size in dict.fromkeys([tile.pixels, run_rest(width, tile.pixels)]):
         loops.append(fill("""
-            for (; {condition}; {step}) {
+            for (; rest >= {size}; rest -= {size}) {
                 {block}
+                from += {x_step};
+                to += {y_step};
             }
-        """, condition=f"pixel + {size} <= {count}" if size > 1 else f"pixel < {count}",
-                          step=f"pixel += {size}" if size > 1 else "pixel++", block=block(size, "pixel")))
+        """, size=size, block=block(size, "from", "to"), x_step=size * length, y_step=size * outputs))
     return "".join(loops)

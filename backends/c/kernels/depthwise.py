@@ -20,8 +20,6 @@ from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
 from tinyir.ops.activation import Activation
 from tinyir.ops.conv import DepthwiseConv2D
-from tinyir.ops.mem import View
-from tinyir.types import BufferType
 
 from ..text import fill
 from .base import RowKernel, evaluate
@@ -29,7 +27,7 @@ from .blocking import Columns, Form, Strip, block_sizes, form_of, pack_weights, 
 from .channels import Packed, Place, by_form, channel_loops, plus
 from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
-from .weights import elements, packed_bias, require_f32
+from .weights import elements, packed_bias, require_f32, reshaped
 
 __all__ = ["DepthwiseF32"]
 
@@ -282,9 +280,7 @@ def lower_depthwise(op: DepthwiseConv2D, low: Lowering) -> None:
         packed = pack_weights(np.moveaxis(elements(op.weight, low), 2, 0), 1, block)
         weight: Value = low.const(op.weight.name, packed)
     else:
-        view = View(low.buffer(op.weight), result=BufferType((1, *op.weight.shape), op.weight.type.dtype))
-        low.emit(view)
-        weight = view.out
+        weight = reshaped(low.buffer(op.weight), (1, *op.weight.shape), low)
     low.emit(DepthwiseF32(
         low.buffer(op.x), weight, packed_bias(op.bias, 1, outputs, 1, op.weight.name, low), low.result(op.out),
         stride=op.stride, pad=op.pad, dilation=op.dilation, act=op.act, act_args=op.act_args, form=form,

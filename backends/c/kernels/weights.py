@@ -9,13 +9,14 @@ import numpy as np
 from tinyir.ir import Array, Const, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Op, Written
+from tinyir.ops.mem import View
 from tinyir.types import F32, BufferType
 
 from ..text import fill
 from .base import Kernel
 from .blocking import pack_channels, pack_weights
 
-__all__ = ["PackF32", "elements", "packed_bias", "packed_weights", "require_f32"]
+__all__ = ["PackF32", "elements", "packed_bias", "packed_weights", "require_f32", "reshaped"]
 
 
 @final
@@ -66,7 +67,16 @@ def packed_bias(bias: Value | None, groups: int, outputs: int, block: int, name:
         return low.const(bias.name, pack_channels(elements(bias, low), groups, outputs, block))
     if outputs // groups % block == 0:
         return low.buffer(bias)
-    return _packed_by_kernel(bias, (block,), groups, block, low)
+    packed = _packed_by_kernel(bias, (block,), groups, block, low)
+    return reshaped(packed, (packed.type.elements,), low)
+
+
+def reshaped(buffer: Value, shape: tuple[int, ...], low: Lowering) -> Value:
+    """The bytes of `buffer` under another shape."""
+    view = View(buffer, result=BufferType(shape, buffer.type.dtype))
+    view.out.name = buffer.name
+    low.emit(view)
+    return view.out
 
 
 def _packed_by_kernel(value: Value, rest: tuple[int, ...], groups: int, block: int, low: Lowering) -> Value:
