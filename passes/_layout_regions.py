@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyir.ir import Argument, Block, Const, Value
 from tinyir.opdef import Op
-from tinyir.ops import Reshape, Return, Transpose
+from tinyir.ops import Dequantize, Quantize, Reshape, Return, Transpose
 from tinyir.rewrite import Rewriter
 from tinyir.types import Shape, TensorType
 
@@ -88,6 +88,8 @@ def regions(block: Block) -> Iterator[_Region]:
 
 def improve(region: _Region, rw: Rewriter) -> bool:
     """Change the region to a cheaper order of axes, if there is one."""
+    if all(isinstance(op, (Quantize, Dequantize)) for op in region.ops):
+        return False  # transposes stand on the side of the stored integers, see `hop_quantize`
     here = identity(region.rank)
     best, least = here, _cost(region, here)
     for perm in _candidates(region):
@@ -137,12 +139,30 @@ def _input_cost(region: _Region, value: Value, perm: Perm) -> Cost:
         source, way = value, inverse(perm)
     if perm != identity(region.rank) and any(isinstance(u, Transpose) and u.perm == way for u in source.users):
         return 0, 0, 0  # somebody has that transpose already
-    inner = int(way != identity(region.rank) and not isinstance(source, Argument))
-    return _moved(with_shape(tensor_type(source), _full_shape(source.shape, region.rank)), way), inner, inner
+    inner = int(way != identity(region.rank) and not _is_input(source))
+    sizes = [_moved(with_shape(type_, _full_shape(source.shape, region.rank)), way)
+             for type_ in _narrow_types(region, source, value)]
+    return sum(sizes), inner, inner
+
+
+def _is_input(value: Value) -> bool:
+    """Whether `value` comes from the caller, stored integers included."""
+    quantize = value.defining(Quantize)
+    return isinstance(value if quantize is None else quantize.x, Argument)
+
+
+def _narrow_types(region: _Region, source: Value, value: Value) -> list[TensorType]:
+    """The types that a transpose of `source`, read by the region as `value`, has: it can stand behind quantizes."""
+    inside = [user for user in value.users if region.inside(user)]
+    if all(isinstance(user, Quantize) for user in inside):
+        return [TensorType(source.shape, user.out.type.dtype) for user in inside]
+    return [tensor_type(source)]
 
 
 def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
-    type_ = untransposed(tensor_type(value), perm)
+    dequantize = value.defining(Dequantize)  # a transpose can stand in front of it
+    narrow = value if dequantize is None else dequantize.x
+    type_ = untransposed(TensorType(value.shape, narrow.type.dtype), perm)
     outside = [user for user in value.users if not region.inside(user)]
     ways = [compose(perm, user.perm) for user in outside if isinstance(user, Transpose)]
     readers = [user for user in outside if not isinstance(user, Transpose)]

@@ -43,7 +43,7 @@ from tinyir.rewrite import Rewriter
 from tinyir.types import Shape, TensorType
 
 from ._layers import with_columns
-from ._permutations import Perm, attrs_below, compose, identity, inverse, moves_nothing, permuted
+from ._permutations import Perm, attrs_below, compose, identity, inverse, moves_nothing, permuted, untransposed
 from ._values import stem, tensor_type
 
 
@@ -82,6 +82,25 @@ def hoist_transpose(op: Transpose, rw: Rewriter) -> None:
     first = rw.insert_before(op, Transpose(pad.x, perm=op.perm), name=pad.x.name)
     below = attrs_below(pad, inverse(op.perm))
     rw.replace(op, Pad(first.out, **below))
+
+
+def hop_quantize(op: Quantize, rw: Rewriter) -> None:
+    """A transpose in front of a quantize goes behind it, where elements are smaller."""
+    inner = op.x.defining(Transpose)
+    if inner is None or not all(isinstance(user, Quantize) for user in inner.out.users):
+        return
+    first = Quantize(inner.x, untransposed(tensor_type(op.out), inner.perm))
+    rw.insert_before(op, first)
+    rw.replace(op, Transpose(first.out, perm=inner.perm))
+
+
+def hop_dequantize(op: Transpose, rw: Rewriter) -> None:
+    """A transpose behind a dequantize goes in front of it, where elements are smaller."""
+    inner = op.x.defining(Dequantize)
+    if inner is None or len(op.x.uses) != 1:
+        return
+    first = rw.insert_before(op, Transpose(inner.x, perm=op.perm), name=op.out.name)
+    rw.replace(op, Dequantize(first.out))
 
 
 # -- transposes below reshapes ---------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ from ._layout_regions import improve, regions
 from ._layout_reshapes import (
     hoist_reshape,
     hoist_transpose,
+    hop_dequantize,
+    hop_quantize,
     merge_reshapes,
     merge_transposes,
     permute_columns,
@@ -113,7 +115,7 @@ _MERGES: dict[type[Op], list[Any]] = {Transpose: [merge_transposes], Reshape: [m
 
 def _sinking() -> dict[type[Op], list[Any]]:
     """The rewrites that move transposes and reshapes towards the results."""
-    table: dict[type[Op], list[Any]] = {Transpose: [merge_transposes, hoist_transpose],
+    table: dict[type[Op], list[Any]] = {Transpose: [merge_transposes, hoist_transpose, hop_dequantize],
                                         Reshape: [merge_reshapes, sink_transpose, hoist_reshape],
                                         Dense: [permute_columns], QDense: [permute_columns]}
     for _, kind in OPS.items():
@@ -121,6 +123,7 @@ def _sinking() -> dict[type[Op], list[Any]]:
             table[kind] = [sink_reshape]
         elif issubclass(kind, (Binary, QAdd, QMul)):
             table[kind] = [sink_reshapes]
+    table[Quantize] = [*table[Quantize], hop_quantize]
     return table
 
 
