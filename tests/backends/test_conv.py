@@ -19,7 +19,7 @@ from .harness import COMPILERS, emit, module_of, run_c, seeded
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
 # Without SSE2 as far as the preprocessor knows, portable C takes the scalars.
-BUILDS = {
+BUILDS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "generic": [("gcc", ("-O2", "-U__SSE2__")), ("gcc", ("-O2", "-mavx2")), ("clang", ("-O1", "-march=native"))],
     "host": [("gcc", ("-O3", "-march=native")), ("clang", ("-O1",))],
     "cortex-m4": [("gcc", ("-O2",)), ("clang", ("-O1",))],
