@@ -102,38 +102,32 @@ class Reduce(Kernel, opname="k.reduce"):
                width: int) -> str:
         extents, x_strides, y_strides = outer
         shape = (*extents, blocks)
-        inside = _folding_loops(folded, fill("""
-            for (int32_t c = 0; c < {width}; c++) {
-                {step}
-            }
-        """, width=width, step=self._step("block[c]").replace("{x}", "line[c]")), "from", "line")
+        # Written out: in a small array, the results would stay in memory at -O2 and -Os.
+        kind, sums = c_type(self.x.type.dtype), [f"s{c}" for c in range(width)]
+        steps = "\n".join(self._step(name).replace("{x}", f"line[{c}]") for c, name in enumerate(sums))
         body = fill("""
             const {kind} *from = &{x};
-            {kind} block[{width}];
-            for (int32_t c = 0; c < {width}; c++) {
-                block[c] = {start};
-            }
+            {kind} {starts};
             {inside}
             {kind} *to = &{y};
-            for (int32_t c = 0; c < {width}; c++) {
-                to[c] = {finish};
-            }
-        """, kind=c_type(self.x.type.dtype), width=width, start=self._initial(), finish=self._finish("block[c]"),
-            inside=inside.replace("line_type", f"const {c_type(self.x.type.dtype)}"))
+            {results}
+        """, kind=kind, starts=", ".join(f"{name} = {self._initial()}" for name in sums),
+            inside=_folding_loops(folded, steps, "from", f"const {kind} *line"),
+            results="\n".join(f"to[{c}] = {self._finish(name)};" for c, name in enumerate(sums)))
         strides = {"x": (*x_strides, _BLOCK), "y": (*y_strides, _BLOCK)}
         loops = nest(shape, strides, body, {"x": first, "y": first})
         return loops if loops.startswith("for") else fill("{\n    {loops}\n}", loops=loops)
 
 
 def _folding_loops(folded: list[tuple[int, int]], body: str, origin: str, line: str = "") -> str:
-    """Loops over the folded axes, counters j0, j1, ...; {x} in `body` is the element at `origin`, or with `line` that
-    is a pointer to it.
+    """Loops over the folded axes, counters j0, j1, ...; {x} in `body` is the element at `origin`, or `line` declares a
+    pointer to it.
     """
     extents, merged = collapse(tuple(e for e, _ in folded), {"x": tuple(s for _, s in folded)})
     at = index(merged["x"]).replace("i", "j")
     lines = fill(body, x=f"{origin}[{at}]").rstrip("\n").splitlines()
     if line:
-        lines = [f"line_type *{line} = {origin} + {at};", *lines]
+        lines = [f"{line} = {origin} + {at};", *lines]
     for axis in reversed(range(len(extents))):
         head = f"for (int32_t j{axis} = 0; j{axis} < {extents[axis]}; j{axis}++) {{"
         lines = [head, *(f"    {text}" for text in lines), "}"]

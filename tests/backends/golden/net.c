@@ -148,20 +148,19 @@ static void reduce_mean_f32(const float *restrict x, float *restrict y)
 {
     {
         const float *from = &x[0];
-        float block[4];
-        for (int32_t c = 0; c < 4; c++) {
-            block[c] = 0.0f;
-        }
+        float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
         for (int32_t j0 = 0; j0 < 36; j0++) {
             const float *line = from + j0 * 4;
-            for (int32_t c = 0; c < 4; c++) {
-                block[c] = block[c] + line[c];
-            }
+            s0 = s0 + line[0];
+            s1 = s1 + line[1];
+            s2 = s2 + line[2];
+            s3 = s3 + line[3];
         }
         float *to = &y[0];
-        for (int32_t c = 0; c < 4; c++) {
-            to[c] = block[c] / 36.0f;
-        }
+        to[0] = s0 / 36.0f;
+        to[1] = s1 / 36.0f;
+        to[2] = s2 / 36.0f;
+        to[3] = s3 / 36.0f;
     }
 }
 
