@@ -41,8 +41,8 @@ LAYERS = {
     "conv_one_channel": Layer(ops.Conv2D, (1, 49, 10, 1), (64, 10, 4, 1), {"stride": (2, 2), "pad": (4, 1, 5, 1)}, 1.7),
     "pointwise_8": Layer(ops.Conv2D, (1, 16, 16, 8), (16, 1, 1, 8), {"act": "relu"}, 2.4),
     "pointwise_64": Layer(ops.Conv2D, (1, 25, 5, 64), (64, 1, 1, 64), {"act": "relu"}, 1.9),
-    "depthwise_narrow": Layer(ops.DepthwiseConv2D, (1, 25, 5, 64), (3, 3, 64), SAME, 2.3),
-    "depthwise_wide": Layer(ops.DepthwiseConv2D, (1, 24, 24, 32), (3, 3, 32), SAME, 2.4),
+    "depthwise_narrow": Layer(ops.DepthwiseConv2D, (1, 25, 5, 64), (3, 3, 64), SAME, 2.5),
+    "depthwise_wide": Layer(ops.DepthwiseConv2D, (1, 24, 24, 32), (3, 3, 32), SAME, 2.6),
     "dense": Layer(ops.Dense, (1, 640), (128, 640), {"act": "relu"}, 2.5),
 }
 
