@@ -133,7 +133,7 @@ def models_table(results: dict[str, Row]) -> str:
     """Sizes, compile time and speed of every model."""
     rows = [("model", "MACs", "arena bytes", "constant bytes", "ONNX to C, s", "C, ms", "onnxruntime, ms", "ratio")]
     rows += [(name, f"{r['macs']:,}", f"{r['arena_bytes']:,}", f"{r['const_bytes']:,}", f"{r['compile_seconds']:.2f}",
-              f"{r['c_ms']:.3f}", f"{r['ort_ms']:.3f}", f"{r['ratio']:.2f}") for name, r in sorted(results.items())]
+              f"{r['c_ms']:.4f}", f"{r['ort_ms']:.4f}", f"{r['ratio']:.2f}") for name, r in sorted(results.items())]
     return text_table(rows)
 
 
@@ -162,9 +162,9 @@ Made by `python tests/bench/run.py`. Times are of one machine with two cores; th
 
 ## Compiling, memory, and speed on the host
 
-`ratio` is the time of one inference of the C (`-O2 --target host`, built with
-`{' '.join(SPEED_FLAGS[1:])}`, one thread) over that of onnxruntime with one thread, measured in turns; below 1 the C
-is faster. Both are called from Python, which costs a few microseconds.
+`ratio` is the time of one inference of the C (`-O2 --target host`, built with `{' '.join(SPEED_FLAGS[1:])}`, one
+thread) over that of onnxruntime with one thread, measured in turns; below 1 the C is faster. Both are called from
+Python, which costs a few microseconds.
 
 {models_table(results)}
 
@@ -188,12 +188,14 @@ def load() -> Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
-    names = parser.parse_args().models or list(MODELS)
+    parser.add_argument("--write-only", action="store_true", help="measure nothing, write RESULTS.md anew")
+    options = parser.parse_args()
+    names = [] if options.write_only else options.models or list(MODELS)
     unknown = [n for n in names if n not in MODELS or not MODELS[n].path.is_file()]
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)}")
     results: dict[str, Row] = load().get("models", {})
-    start = measure_start()
+    start = load()["start"] if options.write_only else measure_start()
     for name in names:
         results[name] = measure(MODELS[name])
         print(table([(name, *(f"{k} {v}" for k, v in results[name].items()))], indent=""), flush=True)
