@@ -4,8 +4,8 @@ A region is a connected set of ops that do not care for the order of axes (eleme
 slices, softmax). All of it is computed in one order; transposes stand only on its border. For each order that a
 transpose on the border suggests, the cost is
 
-1. the bytes that transposes on the border move (those of constants, and those that move only axes of extent 1, are
-   free; a transpose next to another one merges with it),
+1. the bytes that transposes on the border move (those of constants, those that move only axes of extent 1, and those
+   that the columns of a dense layer take on, are free; a transpose next to another one merges with it),
 2. then how many transposes, free ones too, are neither at an input nor at an output of the function, where they may be
    dropped,
 3. then how many stand in front: behind a layer, the layer can take on what follows it.
@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyir.ir import Argument, Block, Const, Value
 from tinyir.opdef import Op
-from tinyir.ops import Dequantize, Quantize, Reshape, Return, Transpose
+from tinyir.ops import Dense, Dequantize, QDense, Quantize, Reshape, Return, Transpose
 from tinyir.rewrite import Rewriter
 from tinyir.types import Shape, TensorType
 
@@ -165,12 +165,20 @@ def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
     type_ = untransposed(TensorType(value.shape, narrow.type.dtype), perm)
     outside = [user for user in value.users if not region.inside(user)]
     ways = [compose(perm, user.perm) for user in outside if isinstance(user, Transpose)]
-    readers = [user for user in outside if not isinstance(user, Transpose)]
-    costs = [(_moved(type_, way), int(way != identity(region.rank)), 0) for way in sorted(set(ways))]
+    readers = [user for user in outside if not isinstance(user, Transpose) and not _absorbs(user)]
+    inside = not _is_input(value)
+    costs = [(_moved(type_, way), int(inside and way != identity(region.rank)), 0) for way in sorted(set(ways))]
     if readers and perm != identity(region.rank):
-        inner = any(not isinstance(user, Return) for user in readers)
+        inner = inside and any(not isinstance(user, Return) for user in readers)
         costs.append((_moved(type_, perm), int(inner), 0))
     return costs
+
+
+def _absorbs(reader: Op) -> bool:
+    """Whether a transpose in front of `reader` ends up in the columns of dense layers."""
+    return isinstance(reader, Reshape) and reader.out.shape[:1] == (1,) and bool(reader.out.uses) and all(
+        isinstance(user, (Dense, QDense)) and user.weight.data is not None and user.x is reader.out
+        for user in reader.out.users)
 
 
 def _moved(type_: TensorType, perm: Perm) -> int:
