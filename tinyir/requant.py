@@ -23,7 +23,7 @@ from .arith import requantize, saturate
 from .ir import Array
 from .types import DType
 
-__all__ = ["Requant", "apply", "apply_emulated", "prove", "solve", "thresholds"]
+__all__ = ["Requant", "apply", "apply_emulated", "prove", "round_single", "solve", "thresholds"]
 
 _SEARCH = 64
 """Multipliers tried on each side of the nearest one."""
@@ -93,6 +93,11 @@ def apply_emulated(form: Requant, accumulator: Array) -> Array:
     small = np.minimum(shift, 42)
     total = np.sign(wide) * np.where(shift > 42, 0, product) + (np.int64(form.zero_point) << small)
     return saturate(np.sign(total) * _shift_to_even(_to_24_bits(np.abs(total)), small), form.dtype)
+
+
+def round_single(total: Array, shift: int) -> Array:
+    """rint(f32(total / 2^shift)) of int64 values, computed with integers only."""
+    return np.sign(total) * _shift_to_even(_to_24_bits(np.abs(total)), np.asarray(shift))
 
 
 def _to_24_bits(values: Array) -> Array:
