@@ -95,18 +95,21 @@ class _Run:
         self.progress = Progress("tinyc", enabled=not options.quiet)
 
     def run(self) -> int:
-        """Everything; the exit status. Raises CompileError."""
+        """Everything; the exit status. Raises CompileError; one that is our bug names a saved reproducer."""
         from .driver import is_internal
         from .looking import checks
         from .reproducer import FailedPass, explain
 
         failed = FailedPass()
         try:
-            compiled, files = self._compile(failed)
+            return self._run(failed)
         except Exception as problem:
             if is_internal(problem):
                 raise explain(problem, self.job, failed, checks(self.options), self.command) from problem
             raise
+
+    def _run(self, failed: FailedPass) -> int:
+        compiled, files = self._compile(failed)
         written = self._write(compiled, files)
         if self.options.verbose:
             self._print_details(compiled)
@@ -135,7 +138,7 @@ class _Run:
         return Emission(self._name(), self.options.arena, self.options.hooks, single, sections)
 
     def _name(self) -> str:
-        """The prefix of C symbols: --name, or the stem of `-o FILE.c`, or the model's."""
+        """The prefix of C symbols, which is also the stem of the files unless -o names one."""
         from .driver import symbol_of
 
         return symbol_of(self.job)

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .cli import DONE, FAILED, Parser, Progress, guarded, version_text
 from .options import add_build_options, add_input_options, add_level_options, add_target_option, parse_options
+
+if TYPE_CHECKING:
+    from .check import CheckReport
+    from .driver import Job
+    from .reproducer import FailedPass
 
 __all__ = ["main"]
 
@@ -68,15 +75,29 @@ def _main(arguments: Sequence[str]) -> int:
         parser.error("a check compares with onnxruntime, so it needs the .onnx file, not a .tir file")
     from tinyir.instrument import VerifyEach
 
-    from .check import CheckSettings, check_compiled
-    from .driver import Emission, compile_job, job_of, symbol_of
+    from .driver import is_internal, job_of
+    from .reproducer import FailedPass, explain
 
-    job = job_of(options, parser)
-    progress = Progress("tinyc-check")
-    compiled = compile_job(job, instruments=[VerifyEach()], progress=progress)
-    report = check_compiled(compiled, Emission(symbol_of(job)), CheckSettings.of(options), progress)
+    job, failed = job_of(options, parser), FailedPass()
+    try:
+        report = _check(job, options, failed)
+    except Exception as problem:
+        if is_internal(problem):
+            raise explain(problem, job, failed, [VerifyEach()], ["tinyc-check", *arguments]) from problem
+        raise
     print(json.dumps(report.as_json(), indent=1) if options.json else report.verdict())
     return DONE if report.ok else FAILED
+
+
+def _check(job: Job, options: Namespace, failed: FailedPass) -> CheckReport:
+    from tinyir.instrument import VerifyEach
+
+    from .check import CheckSettings, check_compiled
+    from .driver import Emission, compile_job, symbol_of
+
+    progress = Progress("tinyc-check")
+    compiled = compile_job(job, instruments=[VerifyEach(), failed], progress=progress)
+    return check_compiled(compiled, Emission(symbol_of(job)), CheckSettings.of(options), progress)
 
 
 if __name__ == "__main__":

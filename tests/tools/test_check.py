@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tinyc.tools import check
+from tinyc.tools import check, harness
 from tinyc.tools.compare import argmax_agreement, compare_arrays
 from tinyc.tools.harness import Run as HostRun
 from tinyc.tools.program import Port
@@ -99,6 +99,17 @@ def test_difference_is_status_1(run_check: Run, run_tinyc: Run, model: Path, tmp
     assert answer.status == 1
     assert "check FAILED" in answer.out
     assert run_tinyc(model, "--check", "-o", f"{tmp_path}/out/").status == 1
+
+
+def test_c_that_crashes_is_our_bug(run_check: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object, **keywords: object) -> HostRun:
+        raise harness.failure("the C of tiny crashed on the host")
+
+    monkeypatch.setattr(check, "run_on_host", crash)
+    answer = run_check(model)
+    assert answer.status == 70
+    assert "run it again with: tinyc tiny.crash.tir" in answer.err
+    assert Path("tiny.crash.tir").exists()
 
 
 def test_check_with_caller_arena_and_sections(run_tinyc: Run, model: Path, tmp_path: Path) -> None:
