@@ -196,7 +196,8 @@ class Node:
         return int(self.attribute(name, default))
 
     def number(self, name: str, default: float) -> float:
-        return float(self.attribute(name, default))
+        """A float attribute, as the shortest decimal that means the same single-precision number."""
+        return float(str(np.float32(self.attribute(name, default))))
 
     def text(self, name: str, default: str) -> str:
         return str(self.attribute(name, default))
