@@ -146,13 +146,14 @@ def choose_pixels(sizes_of: SizesOf, lanes: int, registers: int) -> int:
 def choose_vectors(sizes_of: SizesOf, blocks: int) -> tuple[int, int]:
     """Pixels and vectors of a block of vector accumulators, for `blocks` blocks of channels.
 
-    Sixteen registers: the accumulators, a weight for each vector, one pixel.
+    Sixteen registers: the accumulators, a weight for each vector (unless it is used once only), one pixel.
     """
     def cost(pixels: int, vectors: int) -> float:
         sizes = sizes_of(pixels)
         return sum(_cycles(size, vectors) for size in sizes) / vectors * (1 + 0.02 * (len(set(sizes)) - 1))
 
-    candidates = [(p, v) for v in (1, 2, 4, 8) if blocks % v == 0 for p in range(1, 13) if p * v + v <= 16]
+    candidates = [(p, v) for v in (1, 2, 4, 8) if blocks % v == 0 for p in range(1, 13)
+                  if p * v + (v if p > 1 else 0) < 16]
     return min(candidates, key=lambda c: (cost(*c), c))
 
 

@@ -1,10 +1,11 @@
 """The loops that convolutions and matrix products have in common: over blocks of channels and over runs of pixels.
 
-    for (int32_t block = 0; block < 4; block++) {                    16 channels of 64 each
-        const float *wo = weight + block * 1024;
+    for (int32_t block = 0; block < 4; block++) {                    64 channels, packed 16 by 16
+        const float *wo = weight + block * 1024;                     64 weights for each
         const float *bo = bias + block * 16;
-        float *yo = out + block * 16;
+        float *yo = y_row + block * 16;
         for (int32_t lane = 0; lane < 16; lane += 4) {               four of them at a time
+            const float *wl = wo + lane;
             ...
 """
 
@@ -14,13 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinyir.ops.activation import Activation
+from tinyir.types import Shape
 
 from ..text import fill
 from .blocking import Form, SizesOf, choose_vectors, run_rest
 from .tile import Tile
 
-__all__ = ["VECTORS", "Packed", "Place", "by_form", "channel_loops", "pixel_run", "plus", "scalar_lanes", "scalar_tile",
-           "vector_tile"]
+__all__ = ["VECTORS", "Packed", "Place", "by_form", "channel_loops", "kernel_comment", "pixel_run", "plus",
+           "scalar_lanes", "scalar_tile", "vector_tile"]
 
 VECTORS = "defined(__SSE2__) || defined(__ARM_NEON)"
 """The preprocessor's condition for GNU vector types that are registers."""
@@ -55,6 +57,17 @@ class Place:
     y: str
     left: str = ""
     channel: str = "0"
+
+
+def kernel_comment(what: str, kernel: tuple[int, int], stride: tuple[int, int], shapes: tuple[Shape, Shape],
+                   act: Activation, tile: Tile) -> str:
+    """A C comment that says what a function computes. It names no height, so that layers which differ in nothing else
+    share the function.
+    """
+    rows = " to ".join(f"{shape[2]}x{shape[3]}" for shape in shapes)
+    steps = f", stride {stride[0]}x{stride[1]}" if stride != (1, 1) else ""
+    after = f", {act}" if act != "none" else ""
+    return f"/* {kernel[0]}x{kernel[1]} {what}{steps}, rows of {rows}{after}: {tile.describe()} at a time. */"
 
 
 def plus(offset: int) -> str:

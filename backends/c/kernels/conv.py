@@ -33,7 +33,18 @@ from .blocking import (
     strips,
     unpack_weights,
 )
-from .channels import Packed, Place, by_form, channel_loops, pixel_run, plus, scalar_lanes, scalar_tile, vector_tile
+from .channels import (
+    Packed,
+    Place,
+    by_form,
+    channel_loops,
+    kernel_comment,
+    pixel_run,
+    plus,
+    scalar_lanes,
+    scalar_tile,
+    vector_tile,
+)
 from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
 from .weights import packed_bias, packed_weights, require_f32
@@ -129,6 +140,9 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
     def tile(self, vector: bool) -> Tile:
         return vector_tile(self.packed, self.sizes()) if vector else scalar_tile(self.packed, self.pixels, self.fma)
 
+    def _comment(self, tile: Tile) -> str:
+        return kernel_comment("convolution", self.kernel, self.stride, (self.x.shape, self.y.shape), self.act, tile)
+
     # -- a window --------------------------------------------------------------------------------------------------
 
     def _window_text(self, vector: bool) -> str:
@@ -136,6 +150,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
         outputs = self.y.shape[2] * self.y.shape[3]
         loops = channel_loops(self.packed, tile, self._origin(), lambda place: self._strips_text(tile, place))
         return fill("""
+            {comment}
             static void {name}(const float *restrict x, const float *restrict weight, const float *restrict bias,
                 float *restrict y, {rows})
             {
@@ -146,7 +161,8 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                     {loops}
                 }
             }
-        """, rows=self.row_parameters(), setup=self.row_setup(), slot=factor(self.slot("y", "row")), outputs=outputs,
+        """, comment=self._comment(tile), rows=self.row_parameters(), setup=self.row_setup(),
+                    slot=factor(self.slot("y", "row")), outputs=outputs,
                     taps=self.taps.declare(), loops=self._group_loop(loops))
 
     def _origin(self) -> Place:
@@ -243,12 +259,14 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
             return pixel_run(tile, width, "count", inputs, outputs, self.act, self.act_args, place)
 
         return fill("""
+            {comment}
             static void {name}(const float *restrict x, const float *restrict weight, const float *restrict bias,
                 float *restrict y, {parameters})
             {
                 {rows}
             }
-        """, parameters=self.row_parameters(), rows=self._run(channel_loops(self.packed, tile, self._origin(), body)))
+        """, comment=self._comment(tile), parameters=self.row_parameters(),
+                    rows=self._run(channel_loops(self.packed, tile, self._origin(), body)))
 
     def _run(self, loops: str) -> str:
         """The rows as runs of pixels that end where a ring does."""

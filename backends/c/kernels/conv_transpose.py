@@ -24,7 +24,17 @@ from tinyir.ops.conv import ConvTranspose2D
 from ..text import fill
 from .base import RowKernel, evaluate
 from .blocking import Form, SizesOf, block_sizes, choose_pixels, form_of, packed_block, unpack_weights
-from .channels import Packed, Place, by_form, channel_loops, plus, scalar_lanes, scalar_tile, vector_tile
+from .channels import (
+    Packed,
+    Place,
+    by_form,
+    channel_loops,
+    kernel_comment,
+    plus,
+    scalar_lanes,
+    scalar_tile,
+    vector_tile,
+)
 from .taps import factor
 from .tile import Tile
 from .weights import packed_bias, packed_weights, require_f32
@@ -134,6 +144,7 @@ class ConvTransposeF32(RowKernel, opname="k.conv_transpose2d_f32"):
                 }
             """, groups=self.groups, loops=loops)
         return fill("""
+            {comment}
             static void {name}(const float *restrict x, const float *restrict weight, const float *restrict bias,
                 float *restrict y, {rows})
             {
@@ -143,7 +154,9 @@ class ConvTransposeF32(RowKernel, opname="k.conv_transpose2d_f32"):
                     {loops}
                 }
             }
-        """, rows=self.row_parameters(), setup=self.row_setup(), slot=factor(self.slot("y", "row")),
+        """, comment=kernel_comment("transposed convolution", self.kernel, self.stride,
+                                    (self.x.shape, self.y.shape), self.act, tile),
+                    rows=self.row_parameters(), setup=self.row_setup(), slot=factor(self.slot("y", "row")),
                     outputs=self.y.shape[2] * self.y.shape[3], loops=loops)
 
     def _origin(self) -> Place:

@@ -64,14 +64,17 @@ class DenseF32(Kernel, opname="k.dense_f32"):
         def body(place: Place) -> str:
             return pixel_run(tile, batch, str(batch), inputs, self.y.shape[1], self.act, self.act_args, place)
 
+        act = "" if self.act == "none" else f", {self.act}"
         return fill("""
+            /* {inputs} inputs to {outputs} outputs{act}: {tile} at a time. */
             static void {name}(const float *restrict x, const float *restrict weight, const float *restrict bias,
                 float *restrict y)
             {
                 const float *in = x;
                 {loops}
             }
-        """, loops=channel_loops(self.packed, tile, Place("weight", "bias", "y"), body))
+        """, inputs=inputs, outputs=self.y.shape[1], act=act, tile=tile.describe("rows"),
+                    loops=channel_loops(self.packed, tile, Place("weight", "bias", "y"), body))
 
 
 def _sizes(batch: int) -> SizesOf:

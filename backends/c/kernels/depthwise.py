@@ -24,7 +24,7 @@ from tinyir.ops.conv import DepthwiseConv2D
 from ..text import fill
 from .base import RowKernel, evaluate
 from .blocking import Columns, Form, Strip, block_sizes, form_of, pack_weights, strips
-from .channels import Packed, Place, by_form, channel_loops, plus
+from .channels import Packed, Place, by_form, channel_loops, kernel_comment, plus
 from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
 from .weights import elements, packed_bias, require_f32, reshaped
@@ -112,6 +112,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
         kind = f"tc_vec{_vector_block(block)}" if vector else "float"
         tile = Tile(self.pixels, 1, block, kind, fma=self.fma and not vector)
         return fill("""
+            {comment}
             static void {name}(const float *restrict x, const float *restrict weight, const float *restrict bias,
                 float *restrict y, {rows})
             {
@@ -122,7 +123,9 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
                     {body}
                 }
             }
-        """, rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
+        """, comment=kernel_comment("depthwise convolution", self.kernel, self.stride, (self.x.shape, self.y.shape),
+                                    self.act, tile),
+                    rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
                     slot=factor(self.slot("y", "row")), outputs=self.y.shape[2] * self.y.shape[3],
                     body=self._columns_text(tile))
 
@@ -134,7 +137,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
     def _is_written_out(self, strip: Strip) -> bool:
         """Whether the strip pays for text of its own for windows that lie inside."""
         rare = strip.blocks == 1 and 6 * strip.pixels <= self.columns.outputs
-        return self.packed.size <= _WRITTEN_OUT and not rare
+        return self.packed.size <= _WRITTEN_OUT and bool(strip.segments) and not rare
 
     def _group_text(self, tile: Tile, group: list[Strip], written_out: bool) -> str:
         looped = "".join(self._strip_text(tile, strip, False) for strip in group)

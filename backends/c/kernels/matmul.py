@@ -71,12 +71,14 @@ class MatMulF32(Kernel, opname="k.matmul_f32"):
         if columns % (self._vector_lanes() if vector else tiles[0].lanes) == 0:
             del tiles[1:]
         body = "int32_t j = 0;\n" + "".join(self._columns_text(tile) for tile in tiles)
+        shapes = " times ".join("x".join(map(str, v.shape)) for v in (self.a, self.b))
         return fill("""
+            /* {shapes}: {tile} at a time. */
             static void {name}(const float *restrict a, const float *restrict b, float *restrict y)
             {
                 {loops}
             }
-        """, loops=self._matrix_loops(body))
+        """, shapes=shapes, tile=tiles[0].describe("rows"), loops=self._matrix_loops(body))
 
     def _matrix_loops(self, body: str) -> str:
         """`body`, which takes one product at left, right and out, for each pair of matrices."""

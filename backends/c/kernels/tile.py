@@ -52,6 +52,12 @@ class Tile:
     def vector(self) -> bool:
         return self.kind != "float"
 
+    def describe(self, pixels: str = "pixels") -> str:
+        """How much it computes at a time, for comments."""
+        lanes = "vector" if self.vector else "channel"
+        return f"{self.pixels} {pixels[:-1] if self.pixels == 1 else pixels} by {self.lanes} {lanes}" \
+            f"{'s' if self.lanes > 1 else ''}"
+
     @property
     def fills_block(self) -> bool:
         """Whether a lane (of vectors) or all lanes (of scalars) are a whole packed block."""
