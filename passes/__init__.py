@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    calibrate,
     canonicalize,
     fold_batch_norm,
     fold_constants,
@@ -15,10 +16,12 @@ from . import (
     lower_to_mem,
     pipelines,
     plan_arena,
+    quantize,
     recognise_activations,
 )
 
 __all__ = [
-    "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
-    "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem", "pipelines", "plan_arena", "recognise_activations",
+    "calibrate", "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
+    "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem", "pipelines", "plan_arena", "quantize",
+    "recognise_activations",
 ]

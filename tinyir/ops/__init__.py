@@ -50,7 +50,7 @@ from .mem import MemReturn, Slot, View
 from .pool import AvgPool, MaxPool
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
-from .quant import Dequantize, Lookup, Quantize, Reinterpret
+from .quant import Dequantize, Lookup, Quantize, Range, Reinterpret
 from .reduce import (
     ArgMax,
     ArgMin,
@@ -73,8 +73,8 @@ __all__ = [
     "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "MatMul", "MaxPool", "Maximum",
     "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "NnOp", "PRelu", "Pad", "PadMode", "Pow", "QAdd",
     "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul", "QReduceMean", "QSoftmax", "Quantize",
-    "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu",
-    "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus",
+    "Range", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret",
+    "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus",
     "Softsign", "Spatial", "Sqrt", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "activation_of",
     "apply_activation",
 ]

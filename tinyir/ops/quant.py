@@ -1,5 +1,6 @@
 """From floats to stored integers and back, and stored integers under another scale.
 
+    %r = qnn.range(%x) {low = -0.4, high = 6.1}               what calibration has seen: x, but for rare outliers
     %q = qnn.quantize(%x) : tensor<1x8xi8, q<0.05:3>>        stored = saturate(rint(x / 0.05) + 3)
     %y = qnn.dequantize(%q) : tensor<1x8xf32>                 real = (stored - 3) * 0.05
 
@@ -18,7 +19,7 @@ from ..ir import Array, Value
 from ..types import F32, I32, Quant, TensorType
 from .base import Elementwise, NnOp
 
-__all__ = ["Dequantize", "Lookup", "Quantize", "Reinterpret", "quant_of", "require_quant"]
+__all__ = ["Dequantize", "Lookup", "Quantize", "Range", "Reinterpret", "quant_of", "require_quant"]
 
 
 def quant_of(value: Value) -> Quant:
@@ -36,6 +37,26 @@ def require_quant(op: NnOp, value: Value, name: str, *, per_tensor: bool = True)
     op.require(not per_tensor or quant.axis is None, "{} has a scale per channel, expected one scale", name)
     op.require(all(np.isfinite(s) and s > 0 for s in quant.scales), "{} has a scale that is not positive", name)
     return quant
+
+
+@final
+class Range(Elementwise, opname="qnn.range", levels=("graph",)):
+    """y = x, a value that is to be quantised over [low, high]. Found by calibration; may be edited by hand."""
+
+    x: Value
+    low: float                              # at most 0
+    high: float                             # at least 0
+
+    def infer(self) -> TensorType:
+        self.require_float(self.x)
+        return self.result_of(self.x.shape, self.x.type.dtype)
+
+    def verify(self) -> None:
+        self.require(np.isfinite([self.low, self.high]).all() and self.low <= 0 <= self.high,
+                     "the range is {} to {}, expected finite bounds around 0", self.low, self.high)
+
+    def reference(self, x: Array) -> Array:
+        return x
 
 
 @final

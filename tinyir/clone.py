@@ -1,0 +1,48 @@
+"""Copies of whole modules, to try something out or to keep what was before.
+
+    copy, same = clone_module(module)         same[value of module] is the value of copy that stands for it
+"""
+
+from __future__ import annotations
+
+from .ir import Arena, Argument, Block, Const, Func, Module, Value
+from .opdef import Op
+
+__all__ = ["clone_module"]
+
+
+def clone_module(module: Module) -> tuple[Module, dict[Value, Value]]:
+    """A module that shares nothing with `module` but the elements of its constants, and what became of each value."""
+    copy = Module(module.name, module.level, dict(module.attrs))
+    same: dict[Value, Value] = {}
+    for name, const in module.consts.items():
+        data = const.data if const.payload is None else None
+        made = Const(name, const.type, data, const.payload, const.loc)
+        made.stem = const.stem
+        same[const] = copy.consts[name] = made
+    for name, arena in module.arenas.items():
+        same[arena] = copy.arenas[name] = Arena(name, arena.size, arena.align, arena.loc)
+    for name, func in module.funcs.items():
+        block = _clone_block(func.block, same)
+        copy.funcs[name] = Func(func.name, block, func.outputs, func.result_names, func.loc)
+    return copy, same
+
+
+def _clone_block(block: Block, same: dict[Value, Value]) -> Block:
+    arguments = [Argument(a.type_, a.name, a.loc) for a in block.args]
+    same.update(zip(block.args, arguments, strict=True))
+    copy = Block(arguments)
+    for op in block.ops:
+        copy.append(_clone_op(op, same))
+    return copy
+
+
+def _clone_op(op: Op, same: dict[Value, Value]) -> Op:
+    made = op.clone(same)
+    made.regions = [_clone_block(region, same) for region in op.regions]
+    for region in made.regions:
+        region.parent = made
+    for old, new in zip(op.results, made.results, strict=True):
+        new.name, new.loc = old.name, old.loc
+        same[old] = new
+    return made
