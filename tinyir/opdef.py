@@ -24,7 +24,9 @@ import types as pytypes
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, dataclass_transform
+from typing import Annotated, Any, ClassVar
+
+from typing_extensions import dataclass_transform
 
 from .diag import UNKNOWN, CompileError, Diagnostic, Location
 from .ir import Array, Block, Level, Result, Use, Value

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+from typing_extensions import dataclass_transform
+
 from .diag import UNKNOWN, CompileError, Diagnostic, Location, did_you_mean, error
 from .ir import Array, Level, Module
 from .opdef import Op
@@ -35,7 +37,7 @@ def option(default: T, help: str) -> T:
     return made
 
 
-@typing.dataclass_transform(frozen_default=True, field_specifiers=(field,))  # option(16, "..."): a plain default
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))  # option(16, "..."): a plain default
 class Pass:
     """A transformation of a module, in place, through a Rewriter."""
 
