@@ -23,7 +23,8 @@ from .arith import requantize, saturate
 from .ir import Array
 from .types import DType
 
-__all__ = ["Requant", "apply", "apply_emulated", "prove", "round_single", "solve", "thresholds"]
+__all__ = ["Requant", "apply", "apply_emulated", "prove", "round_single", "solve", "solve_steps",
+           "thresholds"]
 
 _SEARCH = 64
 """Multipliers tried on each side of the nearest one."""
@@ -150,6 +151,22 @@ def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, 
     multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high)
     form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
     return replace(form, proved=prove(form, low, high))
+
+
+def solve_steps(limits: Array, factor: float, zero_point: int, dtype: DType, low: int, high: int) -> Requant:
+    """A form for any function that never decreases, given by its thresholds `limits` [255] as `thresholds` has them.
+
+    `factor` is about its slope. Proved if it equals that function on every accumulator in [low, high].
+    """
+    shift = np.clip(31 - np.frexp(np.asarray([factor]))[1], 0, _MAX_SHIFT).astype(np.int64)
+    nominal = np.minimum(np.rint(np.ldexp(np.asarray([factor]), shift)).astype(np.int64), 2**31 - 1)
+    ends = np.asarray([low], np.int64), np.asarray([high], np.int64)
+    multiplier, rounding = _search(nominal, shift, limits[None], zero_point, dtype, *ends)
+    form = Requant(multiplier, rounding, shift, np.zeros(1, bool), np.asarray([factor], np.float32), zero_point, dtype)
+    points = np.clip(np.concatenate([limits, limits - 1, *ends]), low, high)
+    expected = dtype.range[0] + np.searchsorted(limits, points, side="right")
+    equal = np.array_equal(apply(form, points[:, None])[:, 0], expected)
+    return replace(form, proved=np.asarray([equal and multiplier[0] >= 0]))
 
 
 def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array, high: Array) \

@@ -85,7 +85,8 @@ def apply_pair(function: PairFunction, form: PairForm, a: Array, b: Array, table
     if function == "mul":
         return _apply_product(form, a, b, dtype)
     if table is None:
-        return apply_sum(SumForm(*form[:4], bool(form[4]), bool(form[5])), a, b, dtype)
+        ma, mb, offset, shift, to_even, wide = form
+        return apply_sum(SumForm(ma, mb, offset, shift, bool(to_even), bool(wide)), a, b, dtype)
     total = a.astype(np.int64) * form[0] + table[b.view(np.uint8)]
     return saturate(round_single(total, form[3]), dtype)
 

@@ -1,0 +1,144 @@
+"""Means of stored 8-bit integers over any axes, from int32 sums.
+
+    k.mean_s8(%x, none) -> (%y) {axes = [1, 2], multiplier = 1431655765, rounding = ..., shift = 38, ...}
+
+The zero point of x, times the number of elements, is where the sum starts. Where no linear form could be proved equal
+to an exactly rounded mean (ties are to even, and frequent where both scales are equal) the sum is looked up among the
+255 sums at which the result changes.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import ceil, floor
+from typing import final
+
+import numpy as np
+
+from tinyir.ir import Array, Value
+from tinyir.lowering import Lowering, lowers
+from tinyir.opdef import Written
+from tinyir.ops.base import normal_axis
+from tinyir.ops.qeltwise import QReduceMean
+from tinyir.ops.quant import quant_of
+from tinyir.requant import solve_steps
+
+from ..text import c_type, fill
+from .base import Kernel
+from .loops import nest, row_major
+from .qrequant import Scaling, Stored, apply_stored, requantized, scaling_of, store
+
+__all__ = ["MeanS8", "exact_limits"]
+
+
+@final
+class MeanS8(Kernel, opname="k.mean_s8"):
+    """y = stored(start + sum of x over `axes`); with `limits`, least value + how many of them the sum reaches."""
+
+    x: Value                               # i8 or u8
+    limits: Value | None                   # [255] i32
+    y: Written
+    axes: tuple[int, ...]                  # counted from the front, in order
+    start: int
+    common: tuple[int, int]
+    shift: int
+    zero: int
+    clamp: tuple[int, int]
+    emulated: bool
+
+    def stem(self) -> str:
+        return f"mean_s8_{self.x.type.dtype}"
+
+    @property
+    def stored(self) -> Stored:
+        return Stored(None, None, self.common, self.shift, self.zero, self.clamp, self.emulated)
+
+    def reference(self, x: Array, limits: Array | None, y: Array) -> None:
+        sums = self.start + x.astype(np.int64).sum(axis=self.axes).reshape(y.shape)
+        if limits is not None:
+            y[...] = self.clamp[0] + np.searchsorted(limits, sums, side="right")
+            return
+        y[...] = apply_stored(self.stored, sums.reshape(-1, 1), None, None, self.y.type.dtype).reshape(y.shape)
+
+    def source(self) -> str:
+        shape, dense = self.x.shape, row_major(self.x.shape)
+        kept = [axis for axis in range(len(shape)) if axis not in self.axes]
+        kept_shape = tuple(shape[axis] for axis in kept)
+        strides = {"x": tuple(dense[axis] for axis in kept), "y": row_major(kept_shape)}
+        body = fill("""
+            const {xt} *from = &{x};
+            int32_t total = {start};
+            {inside}
+            {y} = ({yt}){value};
+        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), start=self.start, inside=self._folding(),
+                    value=self._value())
+        return fill("""
+            static void {name}(const {xt} *restrict x, {limits}{yt} *restrict y)
+            {
+                {loops}
+            }
+        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype),
+                    limits="const int32_t *restrict limits, " if self.limits is not None else "",
+                    loops=nest(kept_shape, strides, body))
+
+    def _folding(self) -> str:
+        """Loops over the folded axes, counters j0, j1, ..."""
+        dense = row_major(self.x.shape)
+        loops = nest(tuple(self.x.shape[axis] for axis in self.axes), {"from": tuple(dense[a] for a in self.axes)},
+                     "total += {from};")
+        return re.sub(r"\bi(\d)", r"j\1", loops)
+
+    def _value(self) -> str:
+        if self.limits is not None:
+            low, high = self.clamp
+            return f"({low} + tc_count_reached(limits, {high - low}, total))"
+        return requantized(self.stored, "total", "0")
+
+
+def exact_limits(op: QReduceMean) -> tuple[Array, float]:
+    """The least sum that reaches each value above the least, [255] i64, and the slope, of a mean by rule `exact`."""
+    qx, qy = quant_of(op.x), quant_of(op.out)
+    factor = Fraction(float(np.float32(qx.scale))) / (op.count * Fraction(float(np.float32(qy.scale))))
+    low, high = op.out.type.dtype.range
+    limits = [_least_sum(value - qy.zero_point, factor) for value in range(low + 1, high + 1)]
+    return np.clip(np.asarray(limits, dtype=object), -(2**31), 2**31 - 1).astype(np.int64), float(factor)
+
+
+def _least_sum(whole: int, factor: Fraction) -> int:
+    """The least integer s with round_half_even(s * factor) >= whole."""
+    tie = (whole - Fraction(1, 2)) / factor
+    return ceil(tie) if whole % 2 == 0 else floor(tie) + 1
+
+
+@lowers(QReduceMean)
+def lower_mean(op: QReduceMean, low: Lowering) -> None:
+    """Prove a form for all sums that the elements can have."""
+    qx, dtype = quant_of(op.x), op.x.type.dtype
+    start = -qx.zero_point * op.count
+    op.require(op.count * 256 < 2**31, "the mean of {} elements does not fit 32-bit sums", op.count)
+    bounds = (start + dtype.range[0] * op.count, start + dtype.range[1] * op.count)
+    scaling, limits = _exact(op, bounds) if op.rule == "exact" else (_single(op, bounds), None)
+    exact = "no linear form could be proved, the sums at which the result changes are searched"
+    low.remark(scaling.remark(op.opname) if limits is None else f"{op.opname}: {exact}")
+    stored = store(scaling, quant_of(op.out), op.out.type.dtype, None, op.out.name, low)
+    assert stored.clamp is not None
+    low.emit(MeanS8(
+        low.buffer(op.x), None if limits is None else low.const(f"{op.out.name}.limits", limits.astype(np.int32)),
+        low.result(op.out), axes=tuple(sorted(normal_axis(a, op.x.type.rank) for a in op.axes)), start=start,
+        common=stored.common, shift=stored.shift, zero=stored.zero, clamp=stored.clamp, emulated=stored.emulated))
+
+
+def _single(op: QReduceMean, bounds: tuple[int, int]) -> Scaling:
+    qx, qy = quant_of(op.x), quant_of(op.out)
+    scale = np.float32(qx.scale) / np.float32(np.float32(qy.scale) * np.float32(op.count))
+    ends = (np.asarray([end], np.int64) for end in bounds)
+    return scaling_of(op, np.asarray([scale]), qy.zero_point, op.out.type.dtype, *ends)
+
+
+def _exact(op: QReduceMean, bounds: tuple[int, int]) -> tuple[Scaling, Array | None]:
+    limits, factor = exact_limits(op)
+    op.require(op.out.type.dtype.bits == 8, "the result is {}, expected 8-bit integers", op.out.type.dtype)
+    form = solve_steps(limits, factor, quant_of(op.out).zero_point, op.out.type.dtype, *bounds)
+    scaling = Scaling(form.multiplier.astype(np.int32), form.rounding, int(form.shift[0]), np.ones(1, bool))
+    return scaling, None if form.proved[0] else limits
