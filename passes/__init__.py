@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     calibrate,
     canonicalize,
+    correct_bias,
     fold_batch_norm,
     fold_constants,
     fold_scale,
@@ -18,10 +19,11 @@ from . import (
     plan_arena,
     quantize,
     recognise_activations,
+    round_weights,
 )
 
 __all__ = [
-    "calibrate", "canonicalize", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
+    "calibrate", "canonicalize", "correct_bias", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
     "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem", "pipelines", "plan_arena", "quantize",
-    "recognise_activations",
+    "recognise_activations", "round_weights",
 ]

@@ -108,7 +108,7 @@ class Points:
 
     def absorbed(self, value: Value) -> bool:
         """Whether the only reader of `value` is a function that is computed with the op that makes it."""
-        user = value.only_user(Unary)  # type: ignore[type-abstract]
+        user = value.only_user(Unary)
         op = value.op
         if user is None or op is None or not self.integer(user) or not self.integer(op) or moves(op):
             return False

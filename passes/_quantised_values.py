@@ -9,7 +9,7 @@ import numpy as np
 from tinyir.arith import dequantize, quantize
 from tinyir.ir import Array, Value
 from tinyir.opdef import Op
-from tinyir.ops import Dequantize, DepthwiseConv2D, Sigmoid, Softmax
+from tinyir.ops import DepthwiseConv2D, Dequantize, Sigmoid, Softmax
 from tinyir.types import I8, I32, Quant, TensorType
 
 from ._points import Layer, moves
@@ -116,4 +116,4 @@ def stored_quant(value: Value) -> Quant | None:
 def real(data: Array, type_: TensorType) -> Array:
     """The real values of stored `data`."""
     assert type_.quant is not None
-    return dequantize(data, type_.quant)
+    return np.asarray(dequantize(data, type_.quant))
