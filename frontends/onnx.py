@@ -30,6 +30,7 @@ from . import onnx_ops as onnx_ops  # fills CONVERTERS
 from .onnx_inputs import input_types
 from .onnx_model import Graph, GraphNode, named_nodes, read_graph, tensor_array
 from .onnx_node import CONVERTERS, Node, Operand, Site
+from .onnx_stored import MOVING, moved_parts
 from .onnx_unsupported import Row, report, why
 
 __all__ = ["import_model"]
@@ -175,9 +176,18 @@ class _Importer:
 
     def _run_converter(self, node: GraphNode, inputs: list[Operand | None]) -> Sequence[Operand]:
         if all(i is None or isinstance(i, np.ndarray) for i in inputs):
-            scratch = Site(Module("scratch"), Block(), scratch=True)
-            return _evaluate(scratch, self._call(node, inputs, scratch))
+            return self._evaluated(node, inputs)
         return self._call(node, inputs, self.site)
+
+    def _evaluated(self, node: GraphNode, inputs: list[Operand | None]) -> Sequence[Operand]:
+        """What the node makes of known inputs; stored weights that are only moved stay stored integers."""
+        def evaluate(arrays: list[Operand | None]) -> list[Array]:
+            scratch = Site(Module("scratch"), Block(), scratch=True)
+            return _evaluate(scratch, self._call(node, arrays, scratch))
+
+        first = inputs[0] if inputs and node.proto.op_type in MOVING else None
+        parts = moved_parts(lambda part: evaluate([part, *inputs[1:]]), first)
+        return evaluate(inputs) if parts is None else parts
 
     def _call(self, node: GraphNode, inputs: list[Operand | None], site: Site) -> Sequence[Operand]:
         view = Node(node, self.graph.opset, inputs, site, self)

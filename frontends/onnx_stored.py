@@ -6,13 +6,20 @@ stored weight is handed to them as a structured array: every element carries its
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from tinyir.arith import dequantize
 from tinyir.ir import Array
 from tinyir.types import Quant, TensorType, dtype_of
 
-__all__ = ["Dequantized", "is_stored_form", "stored_parts"]
+__all__ = ["MOVING", "Dequantized", "is_stored_form", "moved_parts", "stored_parts"]
+
+_FIELDS = ("stored", "scale", "zero")
+MOVING = ("Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+          "Unsqueeze")
+"""ONNX operators whose results consist of elements of their first input."""
 
 
 class Dequantized(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
@@ -26,7 +33,7 @@ class Dequantized(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
     @classmethod
     def of(cls, stored: Array, quant: Quant) -> Dequantized:
         """The real values of `stored`."""
-        real = dequantize(stored, quant).view(cls)
+        real = np.asarray(dequantize(stored, quant)).view(cls)
         form = np.zeros(stored.shape, np.dtype([("stored", stored.dtype), ("scale", "f4"), ("zero", "i8")]))
         shape = [1] * stored.ndim
         if quant.axis is not None:
@@ -37,6 +44,26 @@ class Dequantized(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
         real.elements = form
         return real
 
+    @classmethod
+    def of_form(cls, form: Array) -> Dequantized:
+        """The real values of the structured form of a stored tensor."""
+        difference = (form["stored"].astype(np.int64) - form["zero"]).astype(np.float32)
+        real = np.asarray(difference * form["scale"]).view(cls)
+        real.elements = form
+        return real
+
+
+def moved_parts(moved: Callable[[Array], Sequence[Array]], x: object) -> list[Dequantized] | None:
+    """What a moving operator makes of the stored weight `x`, where `moved` does it to plain arrays; or None."""
+    if not isinstance(x, Dequantized) or x.elements is None:
+        return None
+    made = []
+    for stored, scale, zero in zip(*(moved(np.ascontiguousarray(x.elements[name])) for name in _FIELDS), strict=True):
+        form = np.zeros(stored.shape, x.elements.dtype)
+        form["stored"], form["scale"], form["zero"] = stored, scale, zero
+        made.append(Dequantized.of_form(form))
+    return made
+
 
 def is_stored_form(array: Array) -> bool:
     """Whether `array` is the structured form of a stored tensor."""
@@ -45,7 +72,7 @@ def is_stored_form(array: Array) -> bool:
 
 def stored_parts(form: Array) -> tuple[Array, TensorType]:
     """The stored integers of a structured form and their type, with the axis along which the scales differ now."""
-    stored, scale, zero = (np.ascontiguousarray(form[name]) for name in ("stored", "scale", "zero"))
+    stored, scale, zero = (np.ascontiguousarray(form[name]).reshape(form.shape) for name in _FIELDS)
     kind = dtype_of(stored.dtype)
     if (scale == scale.flat[0]).all() and (zero == zero.flat[0]).all():
         return stored, TensorType(form.shape, kind, Quant((float(scale.flat[0]),), (int(zero.flat[0]),)))

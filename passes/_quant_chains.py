@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from tinyir.ops import (
     BroadcastTo,
     Clip,
     Dequantize,
+    Gather,
     MaxPool,
     Pad,
     Relu,
@@ -36,8 +37,8 @@ from tinyir.ops import (
 )
 from tinyir.types import Quant, TensorType
 
-MOVERS = (Reshape, Transpose, Slice, BroadcastTo, Tile, Pad, Resize, MaxPool)
-"""Ops of one operand whose result consists of elements of it (or of one fill value)."""
+MOVERS = (Reshape, Transpose, Slice, BroadcastTo, Tile, Pad, Resize, MaxPool, Gather)
+"""Ops whose result consists of elements of their first operand (or of one fill value)."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Chain:
     """What stands before a quantize, from its operand upwards.
 
     `movers` in the order in which they are applied; `unaries` too: functions of one value, which commute with them.
+    `fills` is what a pad among the movers writes, after the unaries behind it.
     """
 
     base: Value
     movers: tuple[Op, ...]
     unaries: tuple[Op, ...]
+    fills: dict[Op, float] = field(default_factory=dict)
 
     def bounds(self) -> tuple[float, float] | None:
         """The interval that relus and clips leave, or None if another function is among the unaries."""
@@ -68,30 +71,42 @@ def chain_before(value: Value) -> Chain:
     """Walk up from `value` as long as each op is used once and moves or maps single elements."""
     movers: list[Op] = []
     unaries: list[Op] = []
+    fills: dict[Op, float] = {}
     while (op := value.op) is not None and len(value.uses) == 1:
         operand = op.operands[0] if op.operands else None
         if operand is None or not (isinstance(op, Unary) or _moves(op)):
             break
+        if isinstance(op, Pad):
+            fills[op] = _after(op.value, unaries)
         (unaries if isinstance(op, Unary) else movers).append(op)
         value = operand
-    return Chain(value, tuple(reversed(movers)), tuple(reversed(unaries)))
+    return Chain(value, tuple(reversed(movers)), tuple(reversed(unaries)), fills)
+
+
+def _after(fill: float, unaries: list[Op]) -> float:
+    """`fill` after functions of one value, given from the last to the first."""
+    real = np.asarray([fill], np.float32)
+    for op in reversed(unaries):
+        real = np.asarray(op.reference(real))
+    return float(real[0])
 
 
 def _moves(op: Op) -> bool:
-    """Whether `op` moves whole elements only, and no maximum or fill value stands between them and a function."""
-    if isinstance(op, (Pad, MaxPool)):
-        return False  # they move in front of a quantize on the dequantize side, where their operand is known
+    """Whether `op` only moves elements."""
     return isinstance(op, MOVERS) and not (isinstance(op, Resize) and op.mode == "linear")
 
 
-def moved(op: Op, x: Value) -> Op | None:
-    """The moving op `op` on the stored integers `x` instead of their real values, or None where that is not exact."""
+def moved(op: Op, x: Value, fill: float | None = None) -> Op | None:
+    """The moving op `op` on the stored integers `x` instead of their real values, or None where that is not exact.
+
+    What a pad writes has to be the real value of a stored integer; `fill`, if it is given, is rounded to one.
+    """
     quant = x.type.quant
     if isinstance(op, Resize) and op.mode == "linear":
         return None
     attrs: dict[str, Any] = dict(op.attrs)
     if isinstance(op, Pad) and op.mode == "constant":
-        stored = _stored_exactly(op.value, x)
+        stored = _stored_exactly(op.value, x) if fill is None else _rounded(fill, x)
         if stored is None:
             return None
         attrs["value"] = float(stored)
@@ -99,7 +114,7 @@ def moved(op: Op, x: Value) -> Op | None:
         return None
     if op.schema.result_field is not None:
         attrs[op.schema.result_field] = TensorType(op.results[0].shape, x.type.dtype, quant)
-    made: Op = cast(Any, type(op))(x, **attrs)
+    made: Op = cast(Any, type(op))(x, *op.operands[1:], **attrs)
     return made
 
 
@@ -110,6 +125,11 @@ def _stored_exactly(value: float, x: Value) -> int | None:
         return None
     stored = quantize(np.asarray([value], np.float32), quant, dtype)
     return int(stored[0]) if float(dequantize(stored, quant)[0]) == value else None
+
+
+def _rounded(value: float, x: Value) -> int:
+    """The stored integer that a quantize to the type of `x` makes of `value`."""
+    return int(quantize(np.asarray([value], np.float32), cast(Quant, x.type.quant), x.type.dtype)[0])
 
 
 def stored_bounds(bounds: tuple[float, float], type_: TensorType) -> tuple[int, int] | None:

@@ -70,4 +70,5 @@ def _data(value: Value | None) -> Array | None:
 
 def _constant(op: Op, index: int, array: Array, rw: Rewriter) -> Const:
     result = op.results[index]
-    return rw.const(np.ascontiguousarray(array, result.type.dtype.numpy), result.name, op.loc, result.type)
+    data = np.ascontiguousarray(array, result.type.dtype.numpy).reshape(result.shape)
+    return rw.const(data, result.name, op.loc, result.type)

@@ -11,7 +11,8 @@
 Integer kernels exist for what onnxruntime has them for (and for exact means and every function of one value, which
 become tables); the rest stays in float between its dequantize and quantize. A relu or clip before the quantize vanishes
 where saturation implies it (here zero point -128 is real 0), else it is a clamp of stored integers. Ops that only move
-elements work on the integers. A change of scale is a table of 256 entries.
+elements work on the integers. A change of scale is a table of 256 entries. A constant bias in other units than those of
+the accumulator is rounded to them. Weights that stay real are dequantized here, once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tinyir.ops import (
     Dense,
     DepthwiseConv2D,
     Dequantize,
+    Gather,
     Lookup,
     MatMul,
     MaxPool,
@@ -48,6 +50,7 @@ from tinyir.ops import (
     QReduceMean,
     QSoftmax,
     Quantize,
+    ReduceMax,
     ReduceMean,
     Reinterpret,
     Reshape,
@@ -75,11 +78,12 @@ class FuseQuantized(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)
+        _dequantize_constants(module, self.rewriter(module, ctx))
         if any(op.opname.startswith("qnn.") for op in module.walk()):
             module.level = "quant"
         module.drop_unused_consts()
 
-    @rewrites(Reshape, Transpose, Slice, BroadcastTo, Tile, Pad, Resize, MaxPool)
+    @rewrites(Reshape, Transpose, Slice, BroadcastTo, Tile, Pad, Resize, MaxPool, Gather)
     def move_stored(self, op: Op, rw: Rewriter) -> None:
         """Move stored integers, then dequantize."""
         stored = stored_source(op.operands[0])
@@ -115,6 +119,36 @@ class FuseQuantized(Pass):
             joined = rw.insert_before(op, Concat(tuple(known), axis=op.axis), name=f"{op.out.name}_stored")
             rw.replace(op, Dequantize(joined.out))
 
+    @rewrites(ReduceMax)
+    def maximum_of_image(self, op: ReduceMax, rw: Rewriter) -> None:
+        """The greatest stored integer of an image is a pool over all of it."""
+        stored = stored_source(op.x)
+        if stored is None or stored.type.quant is None or stored.type.quant.axis is not None \
+                or stored.type.rank != 4 or op.folded != (1, 2):
+            return
+        image = (stored.shape[1], stored.shape[2])
+        shaped = rw.insert_before(op, MaxPool(stored, kernel=image), name=f"{op.out.name}_stored").out
+        if not op.keepdims:
+            result = TensorType(op.out.shape, stored.type.dtype, stored.type.quant)
+            shaped = rw.insert_before(op, Reshape(shaped, result=result), name=f"{op.out.name}_stored").out
+        rw.replace(op, Dequantize(shaped))
+
+    @rewrites(Add)
+    def absorb_bias(self, op: Add, rw: Rewriter) -> None:
+        """A layer without a bias takes on the constant vector that is added behind it: MatMul and Add."""
+        if op.act == "none" and not _with_bias(op, op.a, op.b, rw):
+            _with_bias(op, op.b, op.a, rw)
+
+    @rewrites(Quantize)
+    def merge_equal(self, op: Quantize, rw: Rewriter) -> None:
+        """A value that is quantised twice in the same way is quantised once."""
+        block = op.block
+        for other in op.x.users:
+            if isinstance(other, Quantize) and other is not op and other.out.type == op.out.type \
+                    and block is not None and other.block is block and block.ops.index(other) < block.ops.index(op):
+                rw.replace(op, other.out)
+                return
+
     @rewrites(Quantize)
     def fuse(self, op: Quantize, rw: Rewriter) -> None:
         """Find what the quantize belongs to, compute that on stored integers, and move the result instead."""
@@ -125,7 +159,7 @@ class FuseQuantized(Pass):
         if value is None:
             return
         for mover in chain.movers:
-            made = moved(mover, value)
+            made = moved(mover, value, chain.fills.get(mover))
             assert made is not None
             value = rw.insert_before(op, made, name=mover.results[0].name).results[0]
         value.name = op.out.name
@@ -136,11 +170,12 @@ def _compute(op: Quantize, chain: Chain, rw: Rewriter) -> Value | None:
     """The stored result of the chain's base and unaries, in the base's shape; None where there is no integer form."""
     base = chain.base
     type_ = TensorType(base.shape, op.out.type.dtype, op.out.type.quant)
-    stored = stored_source(base)
+    bounds, stored = chain.bounds(), stored_source(base)
+    if bounds is None and any(isinstance(mover, MaxPool) for mover in chain.movers):
+        return None  # the maximum of functions is not the function of the maximum
     if stored is not None:
         return _table(op, chain, stored, type_, rw)
     producer = base.op
-    bounds = chain.bounds()
     if producer is None or bounds is None or len(base.uses) != 1:
         return None
     clamp = stored_bounds(bounds, type_)
@@ -187,13 +222,13 @@ def _lookup(op: Quantize, stored: Value, table: Array, type_: TensorType, rw: Re
 # -- layers ----------------------------------------------------------------------------------------------------------
 
 
-def _layer(op: Layer, type_: TensorType, bias: Value | None, clamp: Clamp) -> Op | None:
+def _layer(op: Layer, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
     """A convolution or dense layer of stored integers."""
     x, weight = stored_source(op.x), stored_source(op.weight)
     if x is None or weight is None or weight.data is None or op.act != "none":
         return None
-    accumulator = _accumulator_bias(bias, x, weight)
-    if bias is not None and accumulator is None:
+    accumulator = _accumulator_bias(op, x, weight, rw)
+    if op.bias is not None and accumulator is None:
         return None
     if isinstance(op, Dense):
         return QDense(x, weight, accumulator, type_, clamp)
@@ -204,21 +239,80 @@ def _layer(op: Layer, type_: TensorType, bias: Value | None, clamp: Clamp) -> Op
                             clamp=clamp)
 
 
-def _accumulator_bias(bias: Value | None, x: Value, weight: Value) -> Value | None:
-    """The stored int32 bias if its scale is that of the accumulator (input scale * weight scale)."""
-    stored = stored_source(bias)
-    if stored is None or stored.type.dtype != I32 or stored.data is None:
+def _accumulator_bias(op: Layer, x: Value, weight: Value, rw: Rewriter) -> Value | None:
+    """The constant bias as int32 in units of the accumulator, which are input scale * weight scale.
+
+    Stored integers in these units, within the percent that onnxruntime allows, are taken as they are; others, and
+    floats, are rounded to them, as onnxruntime rounds floats.
+    """
+    qx, qw = x.type.quant, weight.type.quant
+    if op.bias is None or qx is None or qw is None or qx.axis is not None:
         return None
-    qb, qx, qw = stored.type.quant, x.type.quant, weight.type.quant
-    if qb is None or qx is None or qw is None or any(qb.zero_points) or qx.axis is not None:
+    units = np.float32(qx.scale) * np.asarray(qw.scales, np.float32)
+    stored = stored_source(op.bias)
+    if stored is not None and stored.type.dtype == I32 and stored.data is not None and _has_units(stored, units):
+        return stored
+    real = op.bias.data if stored is None else _real_data(stored)
+    if real is None:
         return None
-    expected = np.float32(qx.scale) * np.asarray(qw.scales, np.float32)
-    return stored if np.allclose(np.asarray(qb.scales, np.float32), expected, rtol=1e-4, atol=0) else None
+    whole = np.rint(real.astype(np.float32) / units)
+    if not (np.abs(whole) < 2**31).all():
+        rw.remark(op, "the layer stays in float: its bias does not fit in 32 bits in units of the accumulator")
+        return None
+    quant = Quant(tuple(float(u) for u in units), (0,) * units.size, 0 if units.size > 1 else None)
+    return rw.const(whole.astype(np.int32), f"{op.out.name}.bias", op.loc, TensorType(real.shape, I32, quant))
+
+
+def _has_units(stored: Value, units: Array) -> bool:
+    quant = stored.type.quant
+    return quant is not None and not any(quant.zero_points) and np.allclose(np.asarray(quant.scales, np.float32),
+                                                                            units, rtol=1e-2, atol=0)
+
+
+def _real_data(stored: Value) -> Array | None:
+    data, quant = stored.data, stored.type.quant
+    return None if data is None or quant is None else dequantize(data, quant)
+
+
+def _with_bias(op: Add, value: Value, bias: Value, rw: Rewriter) -> bool:
+    """Let the layer of stored integers that makes `value`, but for a reshape of its rows, add `bias`; say if it can."""
+    reshape = value.defining(Reshape)
+    source = value if reshape is None else reshape.x
+    layer, channels = source.op, source.shape[-1:]
+    if not isinstance(layer, (Conv2D, DepthwiseConv2D, Dense)) or layer.bias is not None or layer.act != "none":
+        return False
+    if stored_source(layer.x) is None or len(value.uses) != 1 or len(source.uses) != 1:
+        return False
+    if value.shape[-1:] != channels or op.out.shape != value.shape or bias.shape[-1:] != channels:
+        return False
+    vector = _vector(bias, op, rw)
+    if vector is None:
+        return False
+    made = type(layer)(layer.x, layer.weight, vector, **layer.attrs)
+    if reshape is not None:
+        rw.insert_before(op, made, name=f"{op.out.name}_rows").loc = layer.loc
+        rw.replace(op, Reshape(made.out, result=cast(TensorType, op.out.type)))
+    else:
+        rw.replace(op, made)
+    return True
+
+
+def _vector(bias: Value, op: Op, rw: Rewriter) -> Value | None:
+    """A constant of shape [.., 1, 1, O], stored or real, as [O]; None if it is something else."""
+    source = stored_source(bias) or bias
+    data, quant = source.data, source.type.quant
+    if data is None or data.size != bias.shape[-1] or (source is bias and quant is not None):
+        return None
+    if bias.type.rank == 1:
+        return bias
+    if quant is not None and quant.axis is not None:
+        quant = Quant(quant.scales, quant.zero_points, 0)
+    row = rw.const(data.reshape(-1), f"{source.name}", op.loc, TensorType((data.size,), source.type.dtype, quant))
+    return row if source is bias else rw.insert_before(op, Dequantize(row), name=bias.name).out
 
 
 def _convolution(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
-    layer = cast(Layer, op)
-    return _layer(layer, type_, layer.bias, clamp)
+    return _layer(cast(Layer, op), type_, clamp, rw)
 
 
 def _matmul(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
@@ -233,16 +327,7 @@ def _add(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
     add = cast(Add, op)
     if add.act != "none":
         return None
-    return _with_bias(add.a, add.b, type_, clamp) or _with_bias(add.b, add.a, type_, clamp) or _pair(QAdd, add, type_)
-
-
-def _with_bias(value: Value, bias: Value, type_: TensorType, clamp: Clamp) -> Op | None:
-    """A layer without a bias, and a sum with one entry a channel: exporters that write MatMul and Add."""
-    layer = value.op
-    if not isinstance(layer, (Conv2D, DepthwiseConv2D, Dense)) or layer.bias is not None or len(value.uses) != 1:
-        return None
-    vector = bias.type.rank == 1 and bias.shape[0] == value.shape[-1] and value.shape == type_.shape
-    return _layer(layer, type_, bias, clamp) if vector else None
+    return _pair(QAdd, add, type_)
 
 
 def _mul(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
@@ -261,11 +346,13 @@ def _average(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None
     """A window as large as the image has one f32 factor, as a global average; a smaller one f32 sums."""
     pool = cast(AvgPool, op)
     x = stored_source(pool.x)
-    if x is None or pool.dilation != (1, 1) or any(pool.ceil_pad):
+    if x is None or pool.dilation != (1, 1) or (any(pool.ceil_pad) and pool.count_include_pad):
         return None
-    if pool.kernel == x.shape[1:3] and not any(pool.pad):
+    if pool.kernel == x.shape[1:3] and not any(pool.pad) and not any(pool.ceil_pad):
         return QReduceMean(x, type_, axes=(1, 2), rule="single")
-    return QAvgPool(x, type_, kernel=pool.kernel, stride=pool.stride, pad=pool.pad,
+    top, left, bottom, right = pool.pad
+    pad = (top, left, bottom + pool.ceil_pad[0], right + pool.ceil_pad[1])
+    return QAvgPool(x, type_, kernel=pool.kernel, stride=pool.stride, pad=pad,
                     count_include_pad=pool.count_include_pad)
 
 
@@ -291,7 +378,8 @@ def _concat(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
     """Parts with another quantisation than the result change theirs by a table."""
     concat = cast(Concat, op)
     sources = [stored_source(v) for v in concat.inputs]
-    if any(s is None or isinstance(s, Const) or s.type.dtype.bits != 8 for s in sources):
+    if any(s is None or s.type.quant is None or s.type.quant.axis is not None or s.type.dtype.bits != 8
+           for s in sources):
         return None
     parts = [_rescaled(concat, s, type_, rw) for s in sources if s is not None]
     return Concat(tuple(parts), axis=concat.axis)
@@ -303,6 +391,9 @@ def _rescaled(concat: Concat, stored: Value, type_: TensorType, rw: Rewriter) ->
     quant, dtype = cast(Quant, stored.type.quant), stored.type.dtype
     every = np.arange(dtype.range[0], dtype.range[1] + 1).astype(dtype.numpy)
     table = quantize(dequantize(every, quant), cast(Quant, type_.quant), type_.dtype)
+    if stored.data is not None:
+        return rw.const(table[stored.data.astype(np.int32) - dtype.range[0]], stored.name, concat.loc,
+                        TensorType(stored.shape, type_.dtype, type_.quant))
     constant = rw.const(table, f"{stored.name}.table", concat.loc)
     result = TensorType(stored.shape, type_.dtype, type_.quant)
     return rw.insert_before(concat, Lookup(stored, constant, result), name=f"{stored.name}_rescaled").out
@@ -312,3 +403,18 @@ _MAKERS: dict[type[Any], Callable[[Op, TensorType, Clamp, Rewriter], Op | None]]
     Conv2D: _convolution, DepthwiseConv2D: _convolution, Dense: _convolution, MatMul: _matmul, Add: _add, Mul: _mul,
     AvgPool: _average, ReduceMean: _mean, Softmax: _softmax, Concat: _concat,
 }
+
+
+# -- what stays real -------------------------------------------------------------------------------------------------
+
+
+def _dequantize_constants(module: Module, rw: Rewriter) -> None:
+    """Constants that only float ops read are real numbers from here on: they would be computed on every run."""
+    for op in list(module.walk()):
+        data = op.x.data if isinstance(op, Dequantize) else None
+        if not isinstance(op, Dequantize) or data is None:
+            continue
+        if data.size > 1:
+            readers = ", ".join(sorted({user.opname for user in op.out.users}))
+            rw.remark(op, f"{data.size} stored constants become floats, since {readers} is computed in float")
+        rw.replace(op, rw.const(op.reference(data).reshape(op.out.shape), op.out.name, op.loc))

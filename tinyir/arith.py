@@ -28,9 +28,10 @@ def saturate(values: Array, dtype: DType) -> Array:
 
 
 def quantize(x: Array, quant: Quant, dtype: DType) -> Array:
-    """QuantizeLinear: sat(rint(f32(x / scale)) + zero_point)."""
+    """QuantizeLinear: sat(rint(f32(x / scale)) + zero_point); NaN becomes the least stored value."""
     scale, zero = _along_axis(quant, x.ndim)
-    return saturate(np.rint(x.astype(_F32) / scale).astype(np.float64) + zero, dtype)
+    whole = np.fmax(np.rint(x.astype(_F32) / scale).astype(np.float64), -np.inf)
+    return saturate(whole + zero, dtype)
 
 
 def dequantize(x: Array, quant: Quant) -> Array:
