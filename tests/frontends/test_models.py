@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from tests.contract import same_bytes
 from tinyir.diag import Unsupported
 from tinyir.interp import run
 from tinyir.ir import Array, Module
@@ -41,6 +42,7 @@ def test_names_what_is_not_supported_yet(name: str, import_onnx: Callable[..., M
         import_onnx(MODELS / f"{name}.onnx")
 
 
+@same_bytes
 @pytest.mark.parametrize("name", INTEGER)
 def test_quantised_models_become_integer_ops(name: str, import_onnx: Callable[..., Module]) -> None:
     """Every byte of the outputs equals onnxruntime's integer path."""

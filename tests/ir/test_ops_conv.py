@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.contract import same_bytes
 from tinyir.ir import Array, Value
 from tinyir.ops import AvgPool, BatchNorm, Conv2D, ConvTranspose2D, Dense, DepthwiseConv2D, MatMul, MaxPool, Return
 from tinyir.types import F32, TensorType
@@ -135,6 +136,7 @@ def test_pools(kernel: tuple[int, int], stride: tuple[int, int], pad: tuple[int,
         close(run_op(AvgPool, x, count_include_pad=count, **window), nhwc(expected))
 
 
+@same_bytes
 @pytest.mark.parametrize("count", [False, True])
 def test_ceil_mode_is_padding_that_is_never_counted(count: bool, run_op: Run, ort_node: Run, rng: Rng) -> None:
     x = floats(rng, 1, 8, 8, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -160,5 +161,5 @@ def test_quantised_per_axis_does_not_reshape() -> None:
 def test_concrete_classes_are_final_and_documented() -> None:
     for name, kind in OPS.items():
         if kind.__module__.startswith("tinyir.ops."):
-            assert getattr(kind, "__final__", False), name
+            assert sys.version_info < (3, 11) or getattr(kind, "__final__", False), name  # 3.10 leaves no trace of it
             assert kind.__doc__, name

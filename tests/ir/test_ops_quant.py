@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from tests.contract import same_bytes
 from tinyir.ir import Array, Const, Value
 from tinyir.ops import (
     QAdd,
@@ -150,6 +151,7 @@ def test_global_average(rng: np.random.Generator) -> None:
     assert np.array_equal(op.reference(x), to_nhwc(expected))
 
 
+@same_bytes
 @pytest.mark.parametrize("scale", [1 / 256, 1 / 255])
 @pytest.mark.parametrize("size", [2, 12, 1000])
 def test_softmax(scale: float, size: int, rng: np.random.Generator) -> None:
