@@ -69,8 +69,9 @@ def test_softmax(dtype: DType, zero: int, shape: tuple[int, ...], axis: int, sca
     x = stored(rng, dtype, *shape)
     result = TensorType(shape, dtype, per_tensor(scale, zero))
     builds = [("gcc", ("-std=gnu11", "-O3", "-ffp-contract=fast")), ("clang", ("-O2",))]
-    for x_scale in (0.14, 1.3):
-        remarks = check_exact(lambda x: QSoftmax(x, result, axis), [(x, per_tensor(x_scale, 5))], builds=builds, **attrs)
+    for scale_of_x in (0.14, 1.3):
+        remarks = check_exact(lambda x: QSoftmax(x, result, axis), [(x, per_tensor(scale_of_x, 5))], builds=builds,
+                              **attrs)
         assert bool(remarks) == (scale != 1 / 256)
 
 
