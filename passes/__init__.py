@@ -6,6 +6,7 @@ from . import (
     calibrate,
     canonicalize,
     correct_bias,
+    equalize_layers,
     fold_batch_norm,
     fold_constants,
     fold_scale,
@@ -15,15 +16,17 @@ from . import (
     layout_nhwc,
     liveness,
     lower_to_mem,
+    nudge_scales,
     pipelines,
     plan_arena,
     quantize,
     recognise_activations,
     round_weights,
+    stream,
 )
 
 __all__ = [
-    "calibrate", "canonicalize", "correct_bias", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad",
-    "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem", "pipelines", "plan_arena", "quantize",
-    "recognise_activations", "round_weights",
+    "calibrate", "canonicalize", "correct_bias", "equalize_layers", "fold_batch_norm", "fold_constants",
+    "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem",
+    "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations", "round_weights", "stream",
 ]
