@@ -27,6 +27,7 @@ from tinyir.rewrite import Builder
 from tinyir.types import Shape
 
 from . import onnx_ops as onnx_ops  # fills CONVERTERS
+from .onnx_double_pairs import merge_double_pairs
 from .onnx_inputs import input_types
 from .onnx_model import Graph, GraphNode, named_nodes, read_graph, tensor_array
 from .onnx_node import CONVERTERS, Node, Operand, Site
@@ -71,7 +72,9 @@ class _Importer:
         """Convert everything. Raises CompileError."""
         block = self.site.builder.block
         block.args = self._inputs(dims, shapes, constants)
-        self._convert_all(self.graph.nodes)
+        nodes, merged = merge_double_pairs(self.graph)
+        self.tensors.update(merged)
+        self._convert_all(nodes)
         if self.unsupported:
             raise report(self.graph.name, self.unsupported)
         results = [self._result(name) for name in self.graph.outputs]

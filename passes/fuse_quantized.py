@@ -42,9 +42,6 @@ from tinyir.ops import (
     Pad,
     QAdd,
     QAvgPool,
-    QConv2D,
-    QDense,
-    QDepthwiseConv2D,
     QMatMul,
     QMul,
     QReduceMean,
@@ -62,12 +59,11 @@ from tinyir.ops import (
 )
 from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
-from tinyir.types import I32, Quant, TensorType
+from tinyir.types import Quant, TensorType
 
 from ._quant_chains import Chain, chain_before, moved, stored_bounds, stored_source
-
-Layer = Conv2D | DepthwiseConv2D | Dense
-Clamp = tuple[int, int] | None
+from ._quant_islands import finish_islands
+from ._quant_layers import Clamp, Layer, accumulator_bias, quantised_layer
 
 
 class FuseQuantized(Pass):
@@ -78,7 +74,7 @@ class FuseQuantized(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)
-        _dequantize_constants(module, self.rewriter(module, ctx))
+        finish_islands(module, self.rewriter(module, ctx))
         if any(op.opname.startswith("qnn.") for op in module.walk()):
             module.level = "quant"
         module.drop_unused_consts()
@@ -222,58 +218,6 @@ def _lookup(op: Quantize, stored: Value, table: Array, type_: TensorType, rw: Re
 # -- layers ----------------------------------------------------------------------------------------------------------
 
 
-def _layer(op: Layer, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
-    """A convolution or dense layer of stored integers."""
-    x, weight = stored_source(op.x), stored_source(op.weight)
-    if x is None or weight is None or weight.data is None or op.act != "none":
-        return None
-    accumulator = _accumulator_bias(op, x, weight, rw)
-    if op.bias is not None and accumulator is None:
-        return None
-    if isinstance(op, Dense):
-        return QDense(x, weight, accumulator, type_, clamp)
-    if isinstance(op, Conv2D):
-        return QConv2D(x, weight, accumulator, type_, stride=op.stride, pad=op.pad, dilation=op.dilation,
-                       groups=op.groups, clamp=clamp)
-    return QDepthwiseConv2D(x, weight, accumulator, type_, stride=op.stride, pad=op.pad, dilation=op.dilation,
-                            clamp=clamp)
-
-
-def _accumulator_bias(op: Layer, x: Value, weight: Value, rw: Rewriter) -> Value | None:
-    """The constant bias as int32 in units of the accumulator, which are input scale * weight scale.
-
-    Stored integers in these units, within the percent that onnxruntime allows, are taken as they are; others, and
-    floats, are rounded to them, as onnxruntime rounds floats.
-    """
-    qx, qw = x.type.quant, weight.type.quant
-    if op.bias is None or qx is None or qw is None or qx.axis is not None:
-        return None
-    units = np.float32(qx.scale) * np.asarray(qw.scales, np.float32)
-    stored = stored_source(op.bias)
-    if stored is not None and stored.type.dtype == I32 and stored.data is not None and _has_units(stored, units):
-        return stored
-    real = op.bias.data if stored is None else _real_data(stored)
-    if real is None:
-        return None
-    whole = np.rint(real.astype(np.float32) / units)
-    if not (np.abs(whole) < 2**31).all():
-        rw.remark(op, "the layer stays in float: its bias does not fit in 32 bits in units of the accumulator")
-        return None
-    quant = Quant(tuple(float(u) for u in units), (0,) * units.size, 0 if units.size > 1 else None)
-    return rw.const(whole.astype(np.int32), f"{op.out.name}.bias", op.loc, TensorType(real.shape, I32, quant))
-
-
-def _has_units(stored: Value, units: Array) -> bool:
-    quant = stored.type.quant
-    return quant is not None and not any(quant.zero_points) and np.allclose(np.asarray(quant.scales, np.float32),
-                                                                            units, rtol=1e-2, atol=0)
-
-
-def _real_data(stored: Value) -> Array | None:
-    data, quant = stored.data, stored.type.quant
-    return None if data is None or quant is None else dequantize(data, quant)
-
-
 def _with_bias(op: Add, value: Value, bias: Value, rw: Rewriter) -> bool:
     """Let the layer of stored integers that makes `value`, but for a reshape of its rows, add `bias`; say if it can."""
     reshape = value.defining(Reshape)
@@ -312,7 +256,12 @@ def _vector(bias: Value, op: Op, rw: Rewriter) -> Value | None:
 
 
 def _convolution(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
-    return _layer(cast(Layer, op), type_, clamp, rw)
+    layer = cast(Layer, op)
+    x, weight = stored_source(layer.x), stored_source(layer.weight)
+    if x is None or weight is None or weight.data is None or layer.act != "none":
+        return None
+    bias = accumulator_bias(layer, x, weight, rw)
+    return None if layer.bias is not None and bias is None else quantised_layer(layer, x, weight, bias, type_, clamp)
 
 
 def _matmul(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
@@ -404,17 +353,3 @@ _MAKERS: dict[type[Any], Callable[[Op, TensorType, Clamp, Rewriter], Op | None]]
     AvgPool: _average, ReduceMean: _mean, Softmax: _softmax, Concat: _concat,
 }
 
-
-# -- what stays real -------------------------------------------------------------------------------------------------
-
-
-def _dequantize_constants(module: Module, rw: Rewriter) -> None:
-    """Constants that only float ops read are real numbers from here on: they would be computed on every run."""
-    for op in list(module.walk()):
-        data = op.x.data if isinstance(op, Dequantize) else None
-        if not isinstance(op, Dequantize) or data is None:
-            continue
-        if data.size > 1:
-            readers = ", ".join(sorted({user.opname for user in op.out.users}))
-            rw.remark(op, f"{data.size} stored constants become floats, since {readers} is computed in float")
-        rw.replace(op, rw.const(op.reference(data).reshape(op.out.shape), op.out.name, op.loc))
