@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import c, dot
+from . import c, dot, onnx
 
-__all__ = ["c", "dot"]
+__all__ = ["c", "dot", "onnx"]

@@ -16,6 +16,7 @@ from . import (
     layout_nhwc,
     liveness,
     lower_to_mem,
+    move_stored,
     nudge_scales,
     pipelines,
     plan_arena,
@@ -28,5 +29,6 @@ from . import (
 __all__ = [
     "calibrate", "canonicalize", "correct_bias", "equalize_layers", "fold_batch_norm", "fold_constants",
     "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem",
-    "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations", "round_weights", "stream",
+    "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations", "round_weights",
+    "stream",
 ]
