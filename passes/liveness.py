@@ -6,8 +6,8 @@
     3  k.dense_f32(%b, @w, none) -> (%y)
 
 A slot is live from the first op that uses it to the last, both included, counted in textual order, which is the
-execution order. Declarations (mem.slot, mem.view) are not uses. What happens inside a region counts as happening at
-the op that has the region: a loop may come back to it.
+execution order. Declarations (mem.slot, mem.view) are not uses. Ops in loops are counted like all others; what a loop
+needs from one step to the next is live over all of it (`tinyir.loops`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyir.ir import Arena, Func, Module, Value
-from tinyir.opdef import Op
-from tinyir.ops import Slot, View
+from tinyir.loops import base_of, carried_slots
+from tinyir.ops import Loop, Slot, View
 from tinyir.pass_manager import Analysis, Context
 
 
@@ -46,28 +46,24 @@ class Liveness(Analysis[tuple[Interval, ...]]):
 def _of_function(func: Func) -> list[Interval]:
     spans: dict[Slot, tuple[int, int]] = {}
     slots: list[Slot] = []
-    for number, outer in enumerate(func.ops):
-        for op in _with_nested(outer):
-            if isinstance(op, Slot):
-                slots.append(op)
-            if isinstance(op, (Slot, View)):
-                continue
-            for value in [*op.reads, *op.writes]:
-                base = base_of(value).op
-                if isinstance(base, Slot):
-                    spans[base] = (spans.get(base, (number, number))[0], number)
+    for number, op in enumerate(func.block.walk()):
+        if isinstance(op, Slot):
+            slots.append(op)
+        if isinstance(op, (Slot, View)):
+            continue
+        if isinstance(op, Loop):
+            _extend(spans, list(carried_slots(op)), number, number + len(op.body))
+        _extend(spans, [*op.reads, *op.writes], number, number)
     return [Interval(slot, func.name, *spans[slot], slot.out.type.size_bytes) for slot in slots if slot in spans]
 
 
-def _with_nested(op: Op) -> list[Op]:
-    return [op, *(inner for region in op.regions for inner in region.walk())]
-
-
-def base_of(value: Value) -> Value:
-    """The buffer whose bytes `value` is a view of, or `value` itself."""
-    while (view := value.defining(View)) is not None:
-        value = view.x
-    return value
+def _extend(spans: dict[Slot, tuple[int, int]], used: list[Value], first: int, last: int) -> None:
+    """Let the slots among `used` be live from `first` to `last` too."""
+    for value in used:
+        base = base_of(value).op
+        if isinstance(base, Slot):
+            begin, end = spans.get(base, (first, last))
+            spans[base] = (min(begin, first), max(end, last))
 
 
 def live_bytes(intervals: tuple[Interval, ...], arena: Arena | None = None) -> int:

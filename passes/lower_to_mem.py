@@ -18,6 +18,9 @@
 Results are passed by destination: what the function returns is computed where the caller wants it, through any number
 of reshapes, which cost nothing. A returned input or constant, and a value returned twice, are copied at the end. The
 kernels come from rules that backends register (`tinyir.lowering`); every op without a rule is listed in one error.
+
+A `sched.stream` becomes a `mem.loop` of the row forms of its kernels, each with its pace; what is kept of a value is a
+slot with that many rows.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
-from tinyir.ops import MemReturn, Reinterpret, Reshape, Return
+from tinyir.ops import MemReturn, Reinterpret, Reshape, Return, Stream, Yield
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
@@ -37,6 +40,7 @@ from ._values import tensor_type
 
 _SAME_BYTES = (Reshape, Reinterpret)
 """Ops that cost nothing: their result is their operand under another type."""
+_STRUCTURE = (Return, Stream, Yield)
 
 
 class LowerToMem(Pass):
@@ -62,7 +66,7 @@ class LowerToMem(Pass):
 
 def _require_rules(module: Module) -> None:
     """One error that lists every kind of op without a lowering rule."""
-    missing = [op for op in module.walk() if not isinstance(op, (*_SAME_BYTES, Return))
+    missing = [op for op in module.walk() if not isinstance(op, (*_SAME_BYTES, *_STRUCTURE))
                and LOWERINGS.find(op.opname) is None]
     if not missing:
         return
@@ -113,6 +117,10 @@ def _alias_reshapes(func: Func, low: Lowering) -> dict[Value, Value]:
         if isinstance(op, _SAME_BYTES):
             roots[op.out] = roots.get(op.x, op.x)
             low.alias(op.out, op.x)
+        if isinstance(op, Stream):
+            for result, value in zip(op.results, op.yielded, strict=True):
+                roots[result] = value
+                low.alias(result, value)
     return roots
 
 
@@ -132,7 +140,18 @@ def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Val
 
 
 def _lower_op(op: Op, low: Lowering) -> None:
-    if isinstance(op, (*_SAME_BYTES, Return)):
-        return
-    low.location = op.loc
-    LOWERINGS.get(op.opname)(op, low)
+    if isinstance(op, Stream):
+        _lower_stream(op, low)
+    elif not isinstance(op, (*_SAME_BYTES, Return)):
+        low.location = op.loc
+        LOWERINGS.get(op.opname)(op, low)
+
+
+def _lower_stream(stream: Stream, low: Lowering) -> None:
+    schedule = stream.schedule
+    with low.loop(schedule.steps):
+        for op, pace, ring in zip(stream.body, schedule.paces, schedule.rings, strict=True):
+            low.in_rows(op, pace, ring)
+            low.location = op.loc
+            LOWERINGS.get(op.opname)(op, low)
+        low.location = stream.loc

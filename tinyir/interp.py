@@ -6,7 +6,7 @@ At mem level each arena is one array of bytes that begins as 0xA5 everywhere, an
 overlap by mistake, and bytes that are read before they are written, give wrong answers here as they would on the chip.
 
 An op with regions gets, behind its operands, one callable a region: it takes arrays for the block's arguments and
-returns the list of arrays that the block's terminator reads.
+returns the list of arrays that the block's terminator reads. With `step=n` it runs the ops as they are in that step.
 """
 
 from __future__ import annotations
@@ -91,13 +91,15 @@ class _Machine:
     def bind(self, values: Sequence[Argument], arrays: Sequence[Any]) -> None:
         self.arrays.update(zip(values, arrays, strict=True))
 
-    def run_block(self, block: Block) -> list[Any]:
+    def run_block(self, block: Block, dies: dict[Op, list[Value]] | None = None, step: int | None = None) -> list[Any]:
         """Run its ops; the arrays that its terminator reads."""
-        dies = _last_uses(block)
+        dies = _last_uses(block) if dies is None else dies
         for op in block.ops:
             if op.terminator:
                 return [self._array(v) for v in op.reads]
-            self._run_op(op)
+            now = op if step is None else op.at_step(step)
+            if now is not None:
+                self._run_op(now)
             for value in dies.get(op, ()):
                 self.arrays.pop(value, None)
         return []
@@ -118,9 +120,11 @@ class _Machine:
         return arrays if variadic else arrays[0]
 
     def _body(self, region: Block) -> Callable[..., list[Any]]:
-        def body(*arrays: Any) -> list[Any]:
+        dies = _last_uses(region)
+
+        def body(*arrays: Any, step: int | None = None) -> list[Any]:
             self.bind(region.args, arrays)
-            return self.run_block(region)
+            return self.run_block(region, dies, step)
 
         return body
 

@@ -18,23 +18,36 @@ the arena or an output of the function.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from .diag import UNKNOWN, Location, error
 from .ir import Arena, Array, Block, Const, Module, Value
 from .opdef import Op
-from .ops.mem import Slot, View
-from .registry import LOWERINGS
+from .ops.mem import Loop, Next, Slot, View
+from .pace import Pace
+from .registry import LOWERINGS, ROW_FORMS, STREAMS
 from .target import Target
 from .types import BufferType, dtype_of
 
-__all__ = ["COPY", "Lowering", "copies", "lowers"]
+__all__ = ["COPY", "Lowering", "copies", "lowers", "row_form", "streams"]
 
 COPY = "copy"
 """The name in LOWERINGS of the rule that copies one buffer to another."""
 
 OpT = TypeVar("OpT", bound=Op)
+
+
+@dataclass
+class _OpenLoop:
+    """The loop that kernels go into, and when the rows of the op at hand are due."""
+
+    block: Block
+    pace: Pace | None = None
+    source: Op | None = None
+    rings: dict[Value, int] = field(default_factory=dict)
 
 
 class Lowering:
@@ -55,6 +68,7 @@ class Lowering:
         self._buffers: dict[Value, Value] = {}
         self._bases: dict[Value, Value] = {}
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
+        self._loop: _OpenLoop | None = None
 
     def bind(self, value: Value, buffer: Value) -> None:
         """Let `buffer`, an argument of the new function, hold `value`."""
@@ -84,8 +98,51 @@ class Lowering:
 
     def emit(self, op: Op) -> None:
         """Append a mem-level op; it stems from the op being lowered."""
+        if self._loop is None or isinstance(op, (Slot, View)):
+            self._append(self._block, op)
+            return
+        kernels = ROW_FORMS.get(op.opname)(op, self)
+        if op not in kernels:
+            op._unlink()
+        for kernel in kernels:
+            self._append(self._loop.block, kernel)
+
+    def _append(self, block: Block, op: Op) -> None:
         op.loc = self.location
-        self._block.append(op)
+        block.append(op)
+
+    @contextmanager
+    def loop(self, steps: int) -> Iterator[None]:
+        """Kernels that are emitted inside go into a loop of `steps` steps; what they work on lies outside of it.
+
+        `in_rows` has to be called before each op is lowered.
+        """
+        self._loop = opened = _OpenLoop(Block())
+        yield
+        self._loop = None
+        opened.block.append(Next())
+        made = Loop(steps=steps)
+        made.regions, opened.block.parent = [opened.block], made
+        self.emit(made)
+
+    def in_rows(self, op: Op, pace: Pace, ring: int) -> None:
+        """Lower `op` next, which goes through its rows at `pace`; `ring` rows of its result are kept."""
+        assert self._loop is not None
+        self._loop.pace, self._loop.source, self._loop.rings[op.out] = pace, op, ring
+
+    @property
+    def pace(self) -> Pace:
+        """When the rows of the op being lowered are due, in a loop."""
+        assert self._loop is not None
+        assert self._loop.pace is not None
+        return self._loop.pace
+
+    @property
+    def source(self) -> Op:
+        """The op being lowered, in a loop."""
+        assert self._loop is not None
+        assert self._loop.source is not None
+        return self._loop.source
 
     def remark(self, message: str) -> None:
         """Tell the user, with --remarks, what was or was not done for the op being lowered, and why."""
@@ -103,8 +160,16 @@ class Lowering:
             return self._buffer_const(value)
         base = self._bases.get(value)
         if base is None:
-            return self._slot(_buffer_type(value), value.name)
+            return self._slot(self._kept_type(value), value.name)
         return self._view(self.buffer(base), _buffer_type(value), value.name)
+
+    def _kept_type(self, value: Value) -> BufferType:
+        """The buffer for a value: as many rows as are kept of it."""
+        type_ = _buffer_type(value)
+        ring = self._loop.rings.get(value) if self._loop is not None else None
+        if ring is None or type_.rank != 4 or ring >= type_.shape[1]:
+            return type_
+        return BufferType((type_.shape[0], ring, *type_.shape[2:]), type_.dtype, type_.quant)
 
     def _view(self, base: Value, type_: BufferType, name: str) -> Value:
         inner = base.defining(View)
@@ -150,6 +215,25 @@ def lowers(kind: type[OpT]) -> Callable[[Callable[[OpT, Lowering], None]], Calla
     def register(rule: Callable[[OpT, Lowering], None]) -> Callable[[OpT, Lowering], None]:
         LOWERINGS.add(kind.opname, rule)
         return rule
+
+    return register
+
+
+def streams(*kinds: type[Op], where: Callable[[Op], bool] = lambda op: True) -> None:
+    """Declare that the kernels of these ops can run row by row, for those ops for which `where` holds."""
+    for kind in kinds:
+        STREAMS.add(kind.opname, where)
+
+
+def row_form(kind: type[OpT]) -> Callable[[Callable[[OpT, Lowering], list[Op]]],
+                                          Callable[[OpT, Lowering], list[Op]]]:
+    """Register the decorated function as the one that makes the kernels which do what the kernel op `kind` does row by
+    row: `form(kernel, low)`, where `low.source` is what the kernel was made for and `low.pace` its pace.
+    """
+
+    def register(form: Callable[[OpT, Lowering], list[Op]]) -> Callable[[OpT, Lowering], list[Op]]:
+        ROW_FORMS.add(kind.opname, form)
+        return form
 
     return register
 

@@ -10,7 +10,8 @@
         def reference(self, x, weight, bias): ...   # numpy; defines the meaning
 
 Annotations: `Value`, `Value | None`, `tuple[Value, ...]` (at most one, last of its kind) are operands; `Written` is an
-operand that the op writes (mem level, printed behind `->`); `TensorType` or `BufferType` is the declared result type,
+operand that the op writes (mem level, printed behind `->`); `Annotated[T, "last"]` is a field that comes behind those
+of subclasses; `TensorType` or `BufferType` is the declared result type,
 for ops that cannot infer it (printed behind the colon, as every result type is); everything else is an attribute: int,
 float, bool, str, Literal words, tuples of them, or None.
 
@@ -101,15 +102,21 @@ def _operand_field(name: str, annotation: Any) -> OperandField | None:
     return None
 
 
+def _comes_last(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is Annotated and "last" in annotation.__metadata__
+
+
 def _build_schema(cls: type[Op]) -> Schema:
     hints = typing.get_type_hints(cls, include_extras=True)
     operands: list[OperandField] = []
     attrs: list[AttrField] = []
     order: list[str] = []
     result_field = None
-    for name, annotation in hints.items():
+    for name, annotation in sorted(hints.items(), key=lambda item: _comes_last(item[1])):
         if typing.get_origin(annotation) is ClassVar or name in _INSTANCE_FIELDS:
             continue
+        if _comes_last(annotation):
+            annotation = typing.get_args(annotation)[0]
         if name in Op.__dict__:
             raise TypeError(f"{cls.__name__}: a field cannot be called {name!r}, every op has that")
         order.append(name)
@@ -302,6 +309,10 @@ class Op:
     def macs(self) -> int:
         """Multiply-accumulates."""
         return 0
+
+    def at_step(self, step: int) -> Op | None:
+        """The op as it runs in step number `step` of the loop that it is in; None if it has nothing to do then."""
+        return self
 
     def reuses(self) -> int | None:
         """The operand whose memory the result may take over element by element, or None."""

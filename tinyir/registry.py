@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .opdef import Op
     from .pass_manager import Pass
 
-__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "Table", "load_file",
+__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "ROW_FORMS", "STREAMS",
+           "Table", "load_file",
            "load_plugins"]
 
 T = TypeVar("T")
@@ -79,6 +80,10 @@ BACKENDS: Table[Callable[..., dict[str, bytes]]] = Table("backend")
 OPERATORS: Table[Callable[[], list[str]]] = Table("list of operators")
 """By frontend: a function that names the operators it can convert."""
 LOWERINGS: Table[Callable[..., None]] = Table("lowering rule")
+STREAMS: Table[Callable[[Op], bool]] = Table("op that runs row by row")
+"""By opname: whether the kernels of an op can run row by row."""
+ROW_FORMS: Table[Callable[..., list[Op]]] = Table("row form")
+"""By the name of a kernel op: a function that gives the kernels that do the same row by row."""
 
 _loaded = False
 

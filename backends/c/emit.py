@@ -18,12 +18,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tinyir.ir import Const, Module
+from tinyir.ops.mem import Loop
 from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
 from .data import declaration, definition
 from .header import arena_names, banner, comment_safe, header_text, hooked_prototype, parameters, prototype
+from .kernels.base import Kernel
 from .library import needed
+from .loop import loop_lines
 from .options import Options
 from .program import Call, PlacedSlot, Program, gather, op_text
 from .text import c_identifier, c_type, describe, fill
@@ -113,7 +116,8 @@ BACKENDS.add("c", emit_c)
 
 
 def _model_text(program: Program, options: Options, stem: str) -> str:
-    texts = list(program.functions.values())
+    run = _run(program, options)
+    texts = [*program.functions.values(), run]
     commented = [f"{_function_comment(program, name)}\n{text.strip()}" for name, text in program.functions.items()]
     placed = []
     if program.arenas and options.arena == "static":
@@ -123,7 +127,7 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
     return _tidy(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
                  placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
                  arena=_arena(program, options), library=_library(texts),
-                 functions="\n\n".join(commented), run=_run(program, options))
+                 functions="\n\n".join(commented), run=run)
 
 
 def _function_comment(program: Program, name: str) -> str:
@@ -227,8 +231,12 @@ def _run(program: Program, options: Options) -> str:
 
 def _body(program: Program, options: Options) -> list[str]:
     lines = [*_checks(program, options), *_slot_pointers(program, options)]
-    for call in program.calls:
-        lines += _call_lines(program, options, call)
+    calls = {call.op: call for call in program.calls}
+    for op in program.module.main.ops:
+        if isinstance(op, Loop):
+            lines += loop_lines(program, op, _call_comment)
+        elif isinstance(op, Kernel):
+            lines += _call_lines(program, options, calls[op])
     return [*lines, "return 0;"]
 
 

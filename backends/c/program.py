@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
 from tinyir.literals import attribute_text
+from tinyir.loops import carried_slots
 from tinyir.opdef import MISSING, Op
-from tinyir.ops.mem import MemReturn, Slot, View
+from tinyir.ops.mem import Loop, MemReturn, Next, Slot, View
 
 from .kernels.base import Kernel
 from .text import RESERVED, c_identifier, c_type
@@ -175,7 +176,7 @@ def _kernels(module: Module) -> Iterator[Kernel]:
     for op in module.main.block.walk():
         if isinstance(op, Kernel):
             yield op
-        elif not isinstance(op, (Slot, View, MemReturn)):
+        elif not isinstance(op, (Loop, Next, Slot, View, MemReturn)):
             message = f"the C backend does not know how to write {op.opname}"
             raise CompileError((Diagnostic("internal", message, op.loc),))
 
@@ -185,6 +186,10 @@ def _place_slots(program: Program) -> None:
     for call in program.calls:
         for value in (*call.op.reads, *call.op.writes):
             lives.setdefault(root_of(value), []).append(call.number)
+    for loop in (op for op in program.module.main.ops if isinstance(op, Loop)):
+        numbers = [call.number for call in program.calls if call.op.block is loop.regions[0]]
+        for value in carried_slots(loop):
+            lives[value] += [numbers[0], numbers[-1]]
     for op in program.module.main.block.walk():
         if isinstance(op, Slot) and op.out in lives:
             program.slots.append(_placed(op, program.roots[op.out], lives[op.out]))

@@ -3,11 +3,20 @@
     %y = mem.slot(@arena) {offset = 1024} : buffer<1x8x8x16xf32>
     %f = mem.view(%y) : buffer<1x1024xf32>
     mem.return()
+
+A loop runs its ops once a step; each computes the rows that are due then (`pace`, see `tinyir.pace`).
+
+    mem.loop() {steps = 9} {
+      k.relu_rows(%x) -> (%ring) {rows = [0, 8], height = 8, pace = [1, 1, 0]}
+      k.conv2d_f32(%ring, @w, @b) -> (%y) {rows = [0, 8], height = 8, ..., pace = [1, 1, -1]}
+      mem.next()
+    }
 """
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 
@@ -15,7 +24,7 @@ from ..ir import Arena, Array, Value
 from ..opdef import Op
 from ..types import BufferType, Type
 
-__all__ = ["MemReturn", "Slot", "View"]
+__all__ = ["Loop", "MemReturn", "Next", "Slot", "View"]
 _UNWRITTEN = 0xA5
 
 
@@ -74,6 +83,41 @@ class View(Op, opname="mem.view"):
 
     def reference(self, x: Array) -> Array:
         return x.reshape(self.result.shape)  # buffers are dense: never a copy
+
+
+@final
+class Loop(Op, opname="mem.loop"):
+    """`steps` times the ops of its region, from step 0 on."""
+
+    pure = False
+
+    steps: int
+
+    @property
+    def body(self) -> list[Op]:
+        """The ops of the region, without its terminator."""
+        return [op for region in self.regions for op in region.ops if not op.terminator]
+
+    def infer(self) -> tuple[Type, ...]:
+        return ()
+
+    def verify(self) -> None:
+        self.require(self.steps >= 1, "{} steps, expected at least 1", self.steps)
+
+    def reference(self, body: Callable[..., list[Any]]) -> None:
+        for step in range(self.steps):
+            body(step=step)
+
+
+@final
+class Next(Op, opname="mem.next"):
+    """The end of a step."""
+
+    pure = False
+    terminator = True
+
+    def infer(self) -> tuple[Type, ...]:
+        return ()
 
 
 @final

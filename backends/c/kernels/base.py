@@ -33,13 +33,15 @@ fewer rows than the tensor, where row r is in a slot of its own until r + ring r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+import copy
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 
 from tinyir.diag import Unsupported
 from tinyir.ir import Arena, Array, Value
 from tinyir.opdef import Op
+from tinyir.pace import Pace
 from tinyir.types import TensorType, dtype_of
 
 from ..text import c_type, fill
@@ -107,6 +109,9 @@ class RowKernel(Kernel):
         x_base: int = 0            # slot of the first input row that the span reads (0 too if x holds the whole tensor)
         y_base: int = 0            # slot of row rows[0] of the output (0 too if y holds the whole tensor)
 
+    In a loop it also has a `pace`: which of `rows` it computes in which step. Then row r of a ring is in slot r mod
+    ring, and the bases follow from that.
+
     Buffers are [N, ring rows, W, C]. In the C function a buffer that holds the whole tensor is indexed with the true
     row number and has no base parameter.
     """
@@ -118,6 +123,32 @@ class RowKernel(Kernel):
         def rows(self) -> tuple[int, int]: ...
         @property
         def height(self) -> int: ...
+        @property
+        def pace(self) -> tuple[int, int, int] | None: ...
+    else:
+        pace: Annotated[tuple[int, int, int] | None, "last"] = None
+
+    def at_step(self, step: int) -> RowKernel | None:
+        if self.pace is None:
+            return self
+        pace, count = Pace(*self.pace), self.rows[1]
+        rows = pace.done(step, count), pace.done(step + 1, count)
+        if rows[0] == rows[1]:
+            return None
+        made = copy.copy(self)
+        made.__dict__.update({"rows": rows, "pace": None, **self._bases_of(rows)})
+        return made
+
+    def paced(self, pace: Pace) -> list[Op]:
+        """The kernel, which goes through its rows at `pace`, as the row form of another."""
+        self.__dict__["pace"] = tuple(pace)
+        return [self]
+
+    def _bases_of(self, rows: tuple[int, int]) -> dict[str, int]:
+        """The base of each ring for a span of rows, where row r is in slot r mod ring."""
+        first = {True: rows[0], False: self.input_rows(rows)[0]}
+        return {f"{name}_base": first[self._is_written(name)] % self.ring(name)
+                for name in self.rings if self.is_ring(name)}
 
     # What a subclass says about itself; the defaults are those of an element-wise op.
 

@@ -58,7 +58,7 @@ class Boundary(Kernel, opname="k.boundary"):
         shape = self.x.shape
         inner, extent = int(np.prod(shape[self.axis + 1:])), shape[self.axis] if shape else 1
         if self.scales is None:
-            loop = self._loop(str(self.x.type.elements), "x[i]", "y[i]")
+            loop = self.loop(str(self.x.type.elements), "x[i]", "y[i]")
         else:
             loop = fill("""
                 for (int32_t outer = 0; outer < {outer}; outer++) {
@@ -69,7 +69,7 @@ class Boundary(Kernel, opname="k.boundary"):
                     }
                 }
             """, outer=int(np.prod(shape[:self.axis])), extent=extent, inner=inner, xt=c_type(self.x.type.dtype),
-                        yt=c_type(self.y.type.dtype), loop=self._loop(str(inner), "from[i]", "to[i]"))
+                        yt=c_type(self.y.type.dtype), loop=self.loop(str(inner), "from[i]", "to[i]"))
         return fill("""
             static void {name}({pointers})
             {
@@ -85,7 +85,8 @@ class Boundary(Kernel, opname="k.boundary"):
             parts.append("const int32_t *restrict zeros")
         return ", ".join([*parts, f"{c_type(self.y.type.dtype)} *restrict y"])
 
-    def _loop(self, count: str, x: str, y: str) -> str:
+    def loop(self, count: str, x: str, y: str) -> str:
+        """The loop over `count` elements `x` and `y`, counted by i."""
         return fill("""
             for (int32_t i = 0; i < {count}; i++) {
                 {y} = {value};

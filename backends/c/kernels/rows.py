@@ -1,0 +1,253 @@
+"""What runs row by row: the ops whose kernels can, and the row forms of kernels that work on whole images otherwise.
+
+    k.map(%x) -> (%y) {function = sigmoid}
+        ->
+    k.map_rows(%x) -> (%ring) {function = sigmoid, rows = [0, 48], height = 48, pace = [1, 1, -2]}
+
+A concat becomes one kernel for each of its inputs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, final
+
+import numpy as np
+
+from tinyir import ops
+from tinyir.ir import Argument, Array, Value
+from tinyir.lowering import Lowering, row_form, streams
+from tinyir.opdef import Op, Written
+from tinyir.pace import has_rows
+
+from ..text import c_type, fill
+from .base import RowKernel
+from .conv import ConvF32
+from .conv_transpose import ConvTransposeF32
+from .depthwise import DepthwiseF32
+from .eltwise import Binary, BinaryRows, Map, MapRows, row_length
+from .move import Concat, Transpose
+from .pool import AvgPool, MaxPool
+from .qboundary import Boundary
+from .qconv import ConvS8
+from .qdepthwise import DepthwiseS8
+from .qeltwise import LookupRows, LookupS8, PairRowsS8, PairS8
+from .qpool import AvgPoolS8
+from .resize import ResizeLinear, ResizeNearest
+
+__all__ = ["BoundaryRows", "ConcatRows", "ImageRows"]
+
+
+@final
+class ConcatRows(RowKernel, opname="k.concat_rows"):
+    """The channels of y from `channel` on are those of x, for a span of rows: one operand of a concat."""
+
+    x: Value                               # [1, ring, W, C]
+    y: Written                             # [1, ring, W, channels of all]
+    channel: int
+    rows: tuple[int, int]
+    height: int
+    x_base: int = 0
+    y_base: int = 0
+
+    def stem(self) -> str:
+        return f"{super().stem()}_{self.x.type.dtype}"
+
+    def reference(self, x: Array, y: Array) -> None:
+        values, _ = self.read_rows("x", x)
+        slots = [(self.y_base + i) % y.shape[1] for i in range(values.shape[1])] if self.is_ring("y") \
+            else list(range(*self.rows))
+        y[:, slots, :, self.channel:self.channel + x.shape[3]] = values
+
+    def source(self) -> str:
+        width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
+        return fill("""
+            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            {
+                {setup}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    const {kind} *from = x + {x_slot} * {x_pitch};
+                    {kind} *to = y + {y_slot} * {y_pitch}{channel};
+                    for (int32_t column = 0; column < {width}; column++) {
+                        for (int32_t c = 0; c < {inputs}; c++) {
+                            to[column * {outputs} + c] = from[column * {inputs} + c];
+                        }
+                    }
+                }
+            }
+        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(), width=width,
+            x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"), x_pitch=width * inputs,
+            y_pitch=width * outputs, inputs=inputs, outputs=outputs,
+            channel=f" + {self.channel}" if self.channel else "")
+
+
+@final
+class ImageRows(RowKernel, opname="k.image_rows"):
+    """Rows of an NHWC image from an NCHW one that is there as a whole."""
+
+    rings: ClassVar[tuple[str, ...]] = ("y",)
+
+    x: Value                               # [1, C, H, W]
+    y: Written                             # [1, ring, W, C]
+    rows: tuple[int, int]
+    height: int
+    y_base: int = 0
+
+    def stem(self) -> str:
+        return f"{super().stem()}_{self.x.type.dtype}"
+
+    def reference(self, x: Array, y: Array) -> None:
+        self.write_rows("y", y, x[:, :, slice(*self.rows)].transpose(0, 2, 3, 1))
+
+    def source(self) -> str:
+        channels, height, width = self.x.shape[1:]
+        return fill("""
+            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            {
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    {kind} *to = y + {y_slot} * {pitch};
+                    for (int32_t column = 0; column < {width}; column++) {
+                        for (int32_t c = 0; c < {channels}; c++) {
+                            to[column * {channels} + c] = x[(c * {height} + row) * {width} + column];
+                        }
+                    }
+                }
+            }
+        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), y_slot=self.slot("y", "row"),
+            pitch=width * channels, width=width, channels=channels, height=height)
+
+
+def _has_pace(kernel: RowKernel, low: Lowering) -> list[Op]:
+    return kernel.paced(low.pace)
+
+
+for _kind in (AvgPool, AvgPoolS8, ConvF32, ConvS8, ConvTransposeF32, DepthwiseF32, DepthwiseS8, MaxPool, ResizeLinear,
+              ResizeNearest):
+    row_form(_kind)(_has_pace)
+
+
+@row_form(Map)
+def map_rows(kernel: Map, low: Lowering) -> list[Op]:
+    height = low.source.out.shape[1]
+    return MapRows(kernel.x, kernel.y, kernel.function, (0, height), height, kernel.args).paced(low.pace)
+
+
+@row_form(LookupS8)
+def lookup_rows(kernel: LookupS8, low: Lowering) -> list[Op]:
+    height = low.source.out.shape[1]
+    return LookupRows(kernel.x, kernel.table, kernel.y, (0, height), height).paced(low.pace)
+
+
+def _follow(op: Op) -> tuple[bool, bool]:
+    """Which of the two operands have a row for each row of the result."""
+    a, b = (v.type.rank == 4 and v.shape[1] == op.out.shape[1] for v in op.reads[:2])
+    return a, b
+
+
+@row_form(Binary)
+def binary_rows(kernel: Binary, low: Lowering) -> list[Op]:
+    height = low.source.out.shape[1]
+    return BinaryRows(kernel.a, kernel.b, kernel.y, kernel.function, (0, height), height, _follow(low.source),
+                      kernel.act, kernel.act_args).paced(low.pace)
+
+
+@row_form(PairS8)
+def pair_rows(kernel: PairS8, low: Lowering) -> list[Op]:
+    height = low.source.out.shape[1]
+    return PairRowsS8(kernel.a, kernel.b, kernel.table, kernel.y, kernel.function, kernel.form, (0, height), height,
+                       _follow(low.source)).paced(low.pace)
+
+
+@row_form(Concat)
+def concat_rows(kernel: Concat, low: Lowering) -> list[Op]:
+    made: list[Op] = []
+    channel, height = 0, low.source.out.shape[1]
+    for value in kernel.inputs:
+        made += ConcatRows(value, kernel.y, channel, (0, height), height).paced(low.pace)
+        channel += value.shape[3]
+    return made
+
+
+@final
+class BoundaryRows(RowKernel, opname="k.boundary_rows"):
+    """k.boundary with one scale, for a span of rows."""
+
+    x: Value                               # [1, ring, W, C]
+    y: Written                             # [1, ring, W, C]
+    function: Literal["quantize", "dequantize"]
+    scale: float
+    zero: int
+    rows: tuple[int, int]
+    height: int
+    x_base: int = 0
+    y_base: int = 0
+
+    def stem(self) -> str:
+        return f"{self.function}_rows_{(self.y if self.function == 'quantize' else self.x).type.dtype}"
+
+    def _whole(self) -> Boundary:
+        """The kernel that does the same to all elements."""
+        return Boundary(Value(self.x.type), None, None, Value(self.y.type), self.function, self.scale, self.zero)
+
+    def reference(self, x: Array, y: Array) -> None:
+        values, _ = self.read_rows("x", x)
+        found = np.empty(values.shape, y.dtype)
+        self._whole().reference(values, None, None, found)
+        self.write_rows("y", y, found)
+
+    def source(self) -> str:
+        length = row_length(self.y)
+        return fill("""
+            static void {name}(const {xt} *restrict x, {yt} *restrict y, {rows})
+            {
+                {setup}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    const {xt} *from = x + {x_slot} * {length};
+                    {yt} *to = y + {y_slot} * {length};
+                    {loop}
+                }
+            }
+        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
+            setup=self.row_setup(), x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"), length=length,
+            loop=self._whole().loop(str(length), "from[i]", "to[i]"))
+
+
+@row_form(Boundary)
+def boundary_rows(kernel: Boundary, low: Lowering) -> list[Op]:
+    height = low.source.out.shape[1]
+    return BoundaryRows(kernel.x, kernel.y, kernel.function, kernel.scale, kernel.zero, (0, height),
+                        height).paced(low.pace)
+
+
+def _one_scale(op: Op) -> bool:
+    return all(v.type.quant is None or v.type.quant.axis is None for v in (op.reads[0], op.out)) and _images(op)
+
+
+@row_form(Transpose)
+def image_rows(kernel: Transpose, low: Lowering) -> list[Op]:
+    height = kernel.x.shape[2]
+    return ImageRows(kernel.x, kernel.y, (0, height), height).paced(low.pace)
+
+
+def _reads_image(op: Op) -> bool:
+    """Whether the op turns an input of the network from NCHW to NHWC: all of it is there from the beginning."""
+    return isinstance(op, ops.Transpose) and op.perm == (0, 2, 3, 1) and isinstance(op.x, Argument)
+
+
+def _joins_channels(op: Op) -> bool:
+    return isinstance(op, ops.Concat) and op.axis % 4 == 3
+
+
+def _images(op: Op) -> bool:
+    """Whether the operands that are not constants are images or vectors along the channels."""
+    return all(has_rows(v) or v.type.rank <= 1 for v in op.reads if v.data is None)
+
+
+streams(ops.Conv2D, ops.DepthwiseConv2D, ops.ConvTranspose2D, ops.MaxPool, ops.AvgPool, ops.Resize,
+        ops.QConv2D, ops.QDepthwiseConv2D, ops.QAvgPool, where=_images)
+streams(ops.Relu, ops.Clip, ops.LeakyRelu, ops.Sigmoid, ops.Tanh, ops.HardSigmoid, ops.HardSwish, ops.Elu, ops.Selu,
+        ops.Softplus, ops.Softsign, ops.Gelu, ops.Erf, ops.Exp, ops.Log, ops.Sqrt, ops.Neg, ops.Abs, ops.Reciprocal,
+        ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.Lookup, where=_images)
+streams(ops.Add, ops.Sub, ops.Mul, ops.Div, ops.Minimum, ops.Maximum, ops.PRelu, ops.QAdd, ops.QMul, where=_images)
+streams(ops.Concat, where=_joins_channels)
+streams(ops.Transpose, where=_reads_image)
+streams(ops.Quantize, ops.Dequantize, where=_one_scale)

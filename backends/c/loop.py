@@ -1,0 +1,120 @@
+"""The C of a mem.loop: one `for` over its steps, in which each call computes the rows that are due.
+
+    int32_t row_3 = 0;      call 3 goes on with this row ...
+    int32_t slot_3 = 0;     ... which belongs into this slot of the ring that it writes
+    for (int32_t step = 0; step < 49; step++) {
+        const int32_t end_3 = tc_due(step - 1, 24);
+        if (row_3 < end_3) {
+            depthwise_conv2d_s8(ring_2, w, b, ring_3, row_3, end_3, tc_back(slot_2 - row_2 + row_3, 3), slot_3);
+            slot_3 = tc_wrap(slot_3 + end_3 - row_3, 2);
+            row_3 = end_3;
+        }
+    }
+
+The slot of the first row that a call reads is counted back from the slot that the writer of the ring goes on with.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinyir.ir import Value
+from tinyir.ops.mem import Loop
+from tinyir.pace import Pace
+
+from .kernels.base import RowKernel
+from .program import Call, Program, root_of
+
+__all__ = ["loop_lines"]
+
+
+def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]]) -> list[str]:
+    """The statements of `loop`; `comment` gives what stands in front of a call."""
+    inside = set(loop.body)
+    calls = [call for call in program.calls if call.op in inside]
+    text = _LoopText(program, {root_of(v): call for call in calls for v in call.op.writes})
+    numbers = f"calls {calls[0].number} to {calls[-1].number}"
+    lines = [f"/* {numbers}, in {loop.steps} steps: each computes the rows that are due. */", "{"]
+    lines += [f"    {line}" for call in calls for line in text.counters(call)]
+    lines.append(f"    for (int32_t step = 0; step < {loop.steps}; step++) {{")
+    for call in calls:
+        lines += [f"        {line}" for line in (*comment(call), *text.statement(call))]
+    return [*lines, "    }", "}", ""]
+
+
+@dataclass(frozen=True)
+class _LoopText:
+    program: Program
+    writers: dict[Value, Call]
+
+    def counters(self, call: Call) -> list[str]:
+        """Declarations of what a call keeps from step to step."""
+        names = [f"row_{call.number} = 0", *([f"slot_{call.number} = 0"] if self._written_ring(call) else [])]
+        return [f"int32_t {', '.join(names)};"]
+
+    def statement(self, call: Call) -> list[str]:
+        """The call, if rows are due, and what follows from it."""
+        kernel, number = _row_kernel(call), call.number
+        row, end = f"row_{number}", f"end_{number}"
+        pointers = kernel.arguments()[:-len(kernel.row_arguments())]
+        passed = [a if isinstance(a, str) else str(a) if isinstance(a, int) else self.program.address(a)
+                  for a in (*pointers, row, end, *self._bases(call))]
+        line = textwrap.wrap(f"{call.function}({', '.join(passed)});", 100, subsequent_indent="    ",
+                             break_long_words=False, break_on_hyphens=False)
+        ring = self._written_ring(call)
+        after = [f"slot_{number} = tc_wrap(slot_{number} + {end} - {row}, {ring});"] if ring else []
+        return [f"const int32_t {end} = tc_due({_due(kernel)}, {kernel.rows[1]});", f"if ({row} < {end}) {{",
+                *(f"    {part}" for part in (*line, *after, f"{row} = {end};")), "}"]
+
+    def _written_ring(self, call: Call) -> int:
+        """Rows of the ring that the call writes; 0 if it writes a whole tensor."""
+        kernel = _row_kernel(call)
+        written = [name for name in kernel.rings if getattr(kernel, name) in kernel.writes and kernel.is_ring(name)]
+        return kernel.ring(written[0]) if written else 0
+
+    def _bases(self, call: Call) -> list[str]:
+        """The slot of the first row of each ring that the call reads or writes, in the order of the C parameters."""
+        kernel = _row_kernel(call)
+        bases = []
+        for name in kernel.rings:
+            if not kernel.is_ring(name):
+                continue
+            value: Value = getattr(kernel, name)
+            if value in kernel.writes:
+                bases.append(f"slot_{call.number}")
+            else:
+                writer = self.writers[root_of(value)].number
+                first = self._first_row(call)
+                bases.append(f"tc_back(slot_{writer} - row_{writer} + {first}, {kernel.ring(name)})")
+        return bases
+
+    def _first_row(self, call: Call) -> str:
+        """C expression for the first row that the call reads."""
+        kernel = _row_kernel(call)
+        tables = {f.name: getattr(kernel, f.name) for f in type(kernel).schema.operands if not f.variadic}
+
+        def name_outside(match: re.Match[str]) -> str:
+            word = match[0]
+            if word == "row_begin":
+                return f"row_{call.number}"
+            return self.program.address(tables[word]) if tables.get(word) is not None else word
+
+        text = re.sub(r"[A-Za-z_]\w*", name_outside, kernel.first_row())
+        return text if re.fullmatch(r"\w+", text) else f"({text})"
+
+
+def _row_kernel(call: Call) -> RowKernel:
+    assert isinstance(call.op, RowKernel)
+    return call.op
+
+
+def _due(kernel: RowKernel) -> str:
+    """C expression for the rows that are done behind this step, before they are clipped to the tensor."""
+    pace = Pace(*(kernel.pace or (1, 1, 0)))
+    shift = pace.shift + pace.rows
+    text = "step" if pace.rows == 1 else f"step * {pace.rows}"
+    text += f" {'+' if shift > 0 else '-'} {abs(shift)}" if shift else ""
+    return text if pace.steps == 1 else f"({text}) / {pace.steps}"

@@ -1,0 +1,160 @@
+"""Execute groups of ops row by row, so that only a few rows of what lies between them are in memory.
+
+    %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+    %d = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+        ->
+    %d = sched.stream() {steps = 49, paces = [[1, 1, 0], [1, 1, -1]], rings = [3, 48]} : tensor<1x48x48x8xf32> {
+      %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+      %d_1 = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+      sched.yield(%d_1)
+    }
+
+Nothing is computed twice: rings keep the rows that are needed again, branches that join later wait in theirs.
+
+The ops stay in order. `cuts` says behind which values a group ends (names, with `/` between them); `until` names the
+value behind which nothing is streamed. With neither, the cuts are those with which the largest sum of bytes that are
+needed at one time is smallest: a dynamic program over all ways to cut the order into groups (`row_groups`), O(n^2)
+groups of n ops, each looked at in time linear in what it adds to the next smaller one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tinyir.diag import did_you_mean, error, fuse
+from tinyir.ir import Argument, Block, Func, Level, Module, Result, Value
+from tinyir.opdef import Op
+from tinyir.ops import Quantize, Stream, Transpose, Yield
+from tinyir.pace import folds_rows, in_rows, schedule_rows
+from tinyir.pass_manager import Context, Pass, option
+from tinyir.registry import STREAMS, load_plugins
+from tinyir.rewrite import Rewriter
+from tinyir.types import TensorType
+
+from ._row_groups import best_groups
+
+
+class StreamRows(Pass):
+    """Execute groups of ops row by row, with ring buffers between them."""
+
+    name = "stream"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant", "sched")
+    to_level: ClassVar[Level] = "sched"
+    cuts: str = option("", "values that groups end with, a/b/c; default: those that need the least memory")
+    until: str = option("", "the last value to stream")
+    rows: int = option(1, "rows that the fastest ops compute a step")
+
+    def run(self, module: Module, ctx: Context) -> None:
+        load_plugins()
+        if self.rows < 1:
+            raise error(f"stream: rows should be at least 1, not {self.rows}")
+        rewriter = self.rewriter(module, ctx)
+        for func in module.funcs.values():
+            _turn_before_quantize(func, rewriter)
+            _sink(func)
+            groups = self._groups(func)
+            for group in groups:
+                _stream(group, func, self.rows, module)
+            ctx.stat("groups", len(groups))
+            ctx.stat("streamed-ops", sum(map(len, groups)))
+
+    def _groups(self, func: Func) -> list[list[Op]]:
+        """Ops to stream together, at least two each, neighbours in the order of execution."""
+        runs = streamable_runs(func.ops)
+        if self.until or self.cuts:
+            stops = _ops_called([n for n in self.cuts.split("/") if n], func)
+            last = _ops_called([self.until], func) if self.until else []
+            return [g for run in runs for g in _cut(run, stops, last, func) if len(g) > 1]
+        return best_groups(func, runs, self.rows)
+
+
+def _turn_before_quantize(func: Func, rewriter: Rewriter) -> None:
+    """Inputs that are quantised and then transposed: the other way round, so that both work on rows."""
+    for op in list(func.ops):
+        quantize = op.x.defining(Quantize) if isinstance(op, Transpose) else None
+        if quantize is None or not isinstance(quantize.x, Argument) or len(quantize.out.uses) != 1:
+            continue
+        type_ = op.out.type
+        if isinstance(type_, TensorType) and type_.quant is not None and type_.quant.axis is None:
+            turned = rewriter.insert_before(op, Transpose(quantize.x, op.attrs["perm"]), name=f"{quantize.x.name}_nhwc")
+            rewriter.replace(op, Quantize(turned.out, result=type_))
+
+
+def _sink(func: Func) -> None:
+    """Move the ops that cannot stream down, each in front of its first user: they are not to part those that can."""
+    block = func.block
+    for op in reversed(list(block.ops)):
+        if op.terminator or can_stream(op):
+            continue
+        places = [block.ops.index(user) for result in op.results for user in result.users]
+        here = block.ops.index(op)
+        if places and min(places) > here + 1:
+            block.ops.insert(min(places), op)
+            del block.ops[here]
+
+
+def can_stream(op: Op) -> bool:
+    """Whether the op can run row by row: by what it computes, and because its kernels know how."""
+    where = STREAMS.find(op.opname)
+    return where is not None and where(op) and (folds_rows(op) or in_rows(op))
+
+
+def streamable_runs(ops: Sequence[Op]) -> list[list[Op]]:
+    """The longest runs of neighbours that can stream."""
+    runs: list[list[Op]] = [[]]
+    for op in ops:
+        if can_stream(op):
+            runs[-1].append(op)
+        elif runs[-1]:
+            runs.append([])
+    return [run for run in runs if run]
+
+
+def _ops_called(names: Sequence[str], func: Func) -> list[Op]:
+    by_name = {r.name: op for op in func.ops for r in op.results}
+    for name in names:
+        if name not in by_name:
+            raise error(f"stream: there is no value %{name}", help=did_you_mean(name, by_name))
+    return [by_name[name] for name in names]
+
+
+def _cut(run: list[Op], stops: Sequence[Op], last: Sequence[Op], func: Func) -> list[list[Op]]:
+    """`run` in groups that end with the ops `stops`, up to `last`."""
+    order = {op: i for i, op in enumerate(func.ops)}
+    end = order[last[0]] if last else len(order)
+    groups: list[list[Op]] = [[]]
+    for op in run:
+        if order[op] > end:
+            break
+        groups[-1].append(op)
+        if op in stops:
+            groups.append([])
+    return [g for g in groups if g]
+
+
+def _stream(group: list[Op], func: Func, rows: int, module: Module) -> None:
+    """Move the ops of `group` into a region."""
+    inside = set(group)
+    kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
+    schedule = schedule_rows(group, set(kept), rows)
+    block, place = func.block, func.ops.index(group[0])
+    body = Block()
+    for op in group:
+        block.ops.remove(op)
+        body.append(op)
+    body.append(Yield(tuple(kept)))
+    stream = Stream.build([], {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces),
+                               "rings": schedule.rings}, [v.type for v in kept], [body],
+                          fuse("stream", [op.loc for op in group]))
+    block.insert(place, stream)
+    for value, result in zip(kept, stream.results, strict=True):
+        result.name = value.name
+        _use_outside(value, result, inside | {body.ops[-1]})
+    module.version += 1
+
+
+def _use_outside(value: Value, result: Result, inside: set[Op]) -> None:
+    for use in list(value.uses):
+        if use.op not in inside:
+            use.op.replace_operand(use.index, result)

@@ -1,0 +1,88 @@
+"""Ops of the sched level: decisions about how a group of ops is executed, which do not change what it computes.
+
+    %d = sched.stream() {steps = 50, paces = [[1, 1, 0], [1, 1, -1]], rings = [3, 48]} : tensor<1x48x48x8xf32> {
+      %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+      %d_1 = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
+      sched.yield(%d_1)
+    }
+
+is both ops as if they stood alone. It is executed row by row: in step t the first computes row t, the second row t - 1,
+and of %c three rows are kept, in a ring buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from ..ir import Array, Value
+from ..opdef import Op
+from ..pace import Pace, RowSchedule, check_rows, folds_rows, in_rows
+from ..types import Type
+from .shape import Transpose
+
+__all__ = ["Stream", "Yield"]
+
+
+@final
+class Yield(Op, opname="sched.yield"):
+    """The end of a region: what of it is used outside."""
+
+    pure = False
+    terminator = True
+
+    values: tuple[Value, ...]
+
+    def infer(self) -> tuple[Type, ...]:
+        return ()
+
+
+@final
+class Stream(Op, opname="sched.stream"):
+    """The ops of its region, executed row by row in `steps` steps; see `tinyir.pace`.
+
+    In step t, op number i computes rows floor((r * t + c) / s), ..., floor((r * (t + 1) + c) / s) - 1 of its result,
+    clipped to it, where [r, s, c] is `paces[i]`; an op that folds rows takes in as many. `rings[i]` rows of its result
+    are kept, row n in slot n mod `rings[i]`; results that are yielded are kept whole.
+    """
+
+    steps: int
+    paces: tuple[tuple[int, int, int], ...]
+    rings: tuple[int, ...]
+
+    @property
+    def body(self) -> list[Op]:
+        """The ops of the region, without its terminator."""
+        return [op for op in self.regions[0].ops if not op.terminator] if self.regions else []
+
+    @property
+    def yielded(self) -> list[Value]:
+        """The values of the region that are its results, in order."""
+        ends = self.regions[0].ops[-1] if self.regions and self.regions[0].ops else None
+        return list(ends.values) if isinstance(ends, Yield) else []
+
+    @property
+    def schedule(self) -> RowSchedule:
+        return RowSchedule(self.steps, tuple(Pace(*p) for p in self.paces), self.rings)
+
+    def infer(self) -> tuple[Type, ...]:
+        return tuple(value.type for value in self.yielded)
+
+    def verify(self) -> None:
+        body = self.body
+        self.require(bool(self.yielded), "its region ends without sched.yield")
+        self.require(len(self.paces) == len(body) == len(self.rings), "{} paces and {} rings for {} ops",
+                     len(self.paces), len(self.rings), len(body))
+        self.require(all(r >= 1 and s >= 1 for r, s, _ in self.paces), "a pace is [rows >= 1, steps >= 1, shift]")
+        for op in body:
+            self.require(folds_rows(op) or in_rows(op), "{} cannot be computed row by row", op.opname)
+            whole = isinstance(op, Transpose) and any(op.x is other.out for other in body)
+            self.require(not whole, "%{} is transposed before all of it is there", op.out.name)
+        problem = check_rows(body, self.schedule, self.yielded)
+        self.require(problem is None, "{}", problem)
+
+    def reference(self, body: Callable[..., list[Any]]) -> list[Array]:
+        return body()
+
+    def macs(self) -> int:
+        return 0  # its ops are counted on their own
