@@ -24,6 +24,8 @@ from tinyir.requant_binary import SumForm, apply_sum, solve_sum
 from tinyir.types import DType, Quant
 
 from ..text import c_type, fill
+from .qrequant import requantize_function
+from .qtile import plus
 
 __all__ = ["PairForm", "PairFunction", "apply_pair", "pair_statement", "product_form", "sum_form"]
 
@@ -115,9 +117,9 @@ def pair_statement(function: PairFunction, form: PairForm, has_table: bool, dtyp
     shifted = f"(t - ((t >> {shift}) & 1)) >> {shift}" if to_even else f"t >> {shift}"
     return fill("""
         const {width} t = {total};
-        {y} = ({kind}){clamp}({shifted}, {low}, {high});
+        {y} = ({kind})({clamp}(({shifted}){up}, 0, {most}){down});
     """, width="int64_t" if wide else "int32_t", total=total, kind=kind, clamp="tc_clamp_wide" if wide else "tc_clamp",
-                shifted=shifted, low=low, high=high)
+                shifted=shifted, up=plus(-low), down=plus(low), most=high - low)
 
 
 def _literal(value: int, wide: int) -> str:
@@ -133,5 +135,6 @@ def _product_statement(form: PairForm, dtype: DType) -> str:
     if multiplier < 0:
         arguments = f"{product}, {-multiplier}u, {shift}, {zero}, {low}, {high}"
         return f"{{y}} = ({kind})tc_scale_single_offset({arguments});"
-    function = "tc_requantize" if shift >= 32 else "tc_requantize_wide"
-    return f"{{y}} = ({kind}){function}({product}, {multiplier}, INT64_C({rounding}), {shift}, {low}, {high});"
+    from_least = f"INT64_C({rounding - (low << shift)})"
+    value = f"{requantize_function(shift)}({product}, {multiplier}, {from_least}, {shift}, {high - low})"
+    return f"{{y}} = ({kind})({value}{plus(low)});"

@@ -1,6 +1,6 @@
 """From int32 sums to stored 8-bit values, exactly as onnxruntime rounds: shared by all integer kernels.
 
-    y = clamp((sum * multiplier + rounding) >> shift)
+    y = least value + clamp((sum * multiplier + rounding) >> shift)          at least 0, as cores have instructions for
 
 `tinyir.requant` proves this form equal to the single-precision product of the reference, channel by channel. One shift
 serves all channels of a layer and is a literal; the multiplier (int32) and the rounding constant (int64, with the zero
@@ -23,8 +23,10 @@ from tinyir.ops.quant import quant_of
 from tinyir.requant import Requant, apply_emulated, solve
 from tinyir.types import I32, DType, Quant
 
-__all__ = ["Scaling", "Stored", "apply_stored", "clamp_of", "requantized", "scaling_of", "store", "stored_from_sums",
-           "sum_range"]
+from .qtile import plus
+
+__all__ = ["Scaling", "Stored", "apply_stored", "clamp_of", "requantize_function", "requantized", "scaling_of", "store",
+           "stored_from_sums", "sum_range"]
 
 Clamp = tuple[int, int]
 _LEAST_SCALE = 2.0**-38
@@ -38,7 +40,7 @@ class Scaling:
     """What a layer needs to store its sums."""
 
     multiplier: Array  # [O] i32
-    rounding: Array    # [O] i64
+    rounding: Array    # [O] i64, of a result that may be negative
     shift: int
     proved: Array      # [O] bool
 
@@ -126,9 +128,11 @@ def stored_from_sums(op: Op, operands: tuple[Value, Value], clamp: Clamp | None,
 
 def store(scaling: Scaling, quant: Quant, dtype: DType, clamp: Clamp | None, name: str, low: Lowering) -> Stored:
     """The operands and attributes for `scaling`; constants are called after `name`."""
+    least, most = clamp_of(dtype, clamp)
+    from_least = scaling.rounding - np.where(scaling.proved, least << scaling.shift, 0)
     multiplier, first = _constant(f"{name}.multiplier", scaling.multiplier, low)
-    rounding, second = _constant(f"{name}.rounding", scaling.rounding, low)
-    return Stored(multiplier, rounding, (first, second), scaling.shift, quant.zero_point, clamp_of(dtype, clamp),
+    rounding, second = _constant(f"{name}.rounding", from_least, low)
+    return Stored(multiplier, rounding, (first, second), scaling.shift, quant.zero_point, (least, most),
                   not bool(scaling.proved.all()))
 
 
@@ -146,10 +150,15 @@ def requantized(stored: Stored, total: str, channel: str) -> str:
     multiplier = f"multiplier[{channel}]" if stored.multiplier is not None else str(stored.common[0])
     rounding = f"rounding[{channel}]" if stored.rounding is not None else f"INT64_C({stored.common[1]})"
     low, high = stored.clamp
-    if stored.emulated:
-        return f"tc_requantize_any({total}, {multiplier}, {rounding}, {stored.shift}, {stored.zero}, {low}, {high})"
-    function = "tc_requantize" if stored.shift >= 32 else "tc_requantize_wide"
-    return f"{function}({total}, {multiplier}, {rounding}, {stored.shift}, {low}, {high})"
+    zero = f"{stored.zero - low}, " if stored.emulated else ""
+    function = "tc_requantize_any" if stored.emulated else requantize_function(stored.shift)
+    value = f"{function}({total}, {multiplier}, {rounding}, {stored.shift}, {zero}{high - low})"
+    return f"({value}{plus(low)})" if low else value
+
+
+def requantize_function(shift: int) -> str:
+    """The C function for proved channels with that shift."""
+    return "tc_requantize" if shift >= 32 else "tc_requantize_wide"
 
 
 def apply_stored(stored: Stored, sums: Array, multiplier: Array | None, rounding: Array | None, dtype: DType) -> Array:
@@ -159,7 +168,8 @@ def apply_stored(stored: Stored, sums: Array, multiplier: Array | None, rounding
     channels = sums.shape[-1]
     factor = _spread(multiplier, stored.common[0], channels)
     constant = _spread(rounding, stored.common[1], channels)
-    wide = np.clip((sums.astype(np.int64) * factor + constant) >> stored.shift, *stored.clamp)
+    least, most = stored.clamp
+    wide = least + np.clip((sums.astype(np.int64) * factor + constant) >> stored.shift, 0, most - least)
     by_hand = factor < 0
     if by_hand.any():
         wide[..., by_hand] = _emulate(stored, sums[..., by_hand], -factor[by_hand], constant[by_hand])

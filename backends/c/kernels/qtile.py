@@ -4,11 +4,16 @@ Two pixels by two channels over 64 inputs; the weights of a channel lie behind e
 
     int32_t a0_0 = bo[0], a0_1 = bo[1];
     int32_t a1_0 = bo[0], a1_1 = bo[1];
-    for (int32_t k = 0; k < 64; k++) {
-        const int32_t w0 = ws[k], w1 = ws[k + 64];
-        const int32_t x0 = xs[k], x1 = xs[k + 64];
-        a0_0 += x0 * w0; a0_1 += x0 * w1;
-        a1_0 += x1 * w0; a1_1 += x1 * w1;
+    for (int32_t k = 0; k < 64; k += 4) {
+        #pragma GCC unroll 4
+        for (int32_t i = 0; i < 4; i++) {
+            const int32_t w0 = ws[i], w1 = ws[i + 64];
+            const int32_t x0 = xs[i], x1 = xs[i + 64];
+            a0_0 += x0 * w0; a0_1 += x0 * w1;
+            a1_0 += x1 * w0; a1_1 += x1 * w1;
+        }
+        xs += 4;
+        ws += 4;
     }
 
 so that sums stay in registers, each weight is loaded once for all pixels, and a compiler with vector instructions for
@@ -23,10 +28,14 @@ from dataclasses import dataclass
 from tinyir.types import DType
 
 from ..text import fill
+from .blocking import unroll
 
 __all__ = ["SumTile", "channel_blocks", "difference", "plus"]
 
-_UNROLL = 4
+_STEPS = 4
+"""Of the loop over inputs, written out."""
+_AT_ONCE = 8
+"""So many inputs are written out without a loop."""
 
 
 def plus(offset: int) -> str:
@@ -92,7 +101,7 @@ class SumTile:
 
         `xs` points at the first of them, `ws` at the weights.
         """
-        counter = "k" if length > 1 else ""
+        counter = "i" if length > 1 else ""
         weights = ", ".join(f"w{i} = ws[{_at(counter, i * self.apart)}]" for i in range(self.lanes))
         inputs = ", ".join(f"x{p} = {difference(f'xs[{_at(counter, i * pixel_step)}]', self.zero, self.dtype)}"
                            for i, p in enumerate(range(*pixels)))
@@ -100,12 +109,22 @@ class SumTile:
         body = f"const int32_t {weights};\nconst int32_t {inputs};\n{sums}"
         if length == 1:
             return body
-        return fill("""
-            #pragma GCC unroll {unroll}
-            for (int32_t k = 0; k < {length}; k++) {
+        steps = unroll(length, length if length <= _AT_ONCE else _STEPS)
+        written = fill("""
+            #pragma GCC unroll {steps}
+            for (int32_t i = 0; i < {steps}; i++) {
                 {body}
             }
-        """, unroll=_UNROLL, length=length, body=body)
+        """, steps=steps, body=body)
+        if steps == length:
+            return written
+        return fill("""
+            for (int32_t k = 0; k < {length}; k += {steps}) {
+                {written}
+                xs += {steps};
+                ws += {steps};
+            }
+        """, length=length, steps=steps, written=written)
 
     def _multiply(self, pixel: int, lane: int) -> str:
         product = f"x{pixel} * w{lane}"
