@@ -23,6 +23,7 @@ from . import (
     quantize,
     recognise_activations,
     round_weights,
+    set_io,
     stream,
 )
 
@@ -30,5 +31,5 @@ __all__ = [
     "calibrate", "canonicalize", "correct_bias", "equalize_layers", "fold_batch_norm", "fold_constants",
     "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem",
     "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations", "round_weights",
-    "stream",
+    "set_io", "stream",
 ]

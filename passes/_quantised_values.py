@@ -54,12 +54,12 @@ def weight_scales(layer: Layer, weight: Array, bias: Array | None, x_scale: floa
     rows = np.moveaxis(weight.astype(np.float64), output_axis(layer), 0).reshape(layer.out.shape[-1], -1)
     scales = np.abs(rows).max(axis=1) / _HIGH
     if method == "mse":
-        scales *= _best_shrink(rows, scales)
+        scales = scales * _best_shrink(rows, scales)
     if bias is not None:
         scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (x_scale * _MOST_BIAS))
     used = scales[scales > 0]
     floor = max(float(used.max(initial=0)) * 1e-6, 1e-12)
-    return np.asarray(np.maximum(scales, floor), np.float32)
+    return np.asarray(np.maximum(scales, floor).astype(np.float32))
 
 
 def _best_shrink(rows: Array, scales: Array) -> Array:
@@ -88,14 +88,14 @@ def bias_type(x: Quant, weight: Quant) -> TensorType:
 def stored_weight(layer: Layer, weight: Array, scales: Array) -> Array:
     """Rounded to nearest, within [-127, 127]."""
     steps = np.rint(weight.astype(np.float64) / per_output(scales.astype(np.float64), layer))
-    return np.clip(steps, -_HIGH, _HIGH).astype(np.int8)
+    return np.asarray(np.clip(steps, -_HIGH, _HIGH), np.int8)
 
 
 def stored_bias(bias: Array, type_: TensorType) -> Array:
     """`bias` in steps of `type_`."""
     assert type_.quant is not None
     steps = np.rint(bias.astype(np.float64) / np.asarray(type_.quant.scales))
-    return np.clip(steps, *I32.range).astype(np.int32)
+    return np.asarray(np.clip(steps, *I32.range), np.int32)
 
 
 def stored_constant(data: Array, quant: Quant | None = None) -> tuple[Array, TensorType]:

@@ -24,7 +24,7 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 
 from tinyir.diag import error
-from tinyir.ir import Array, Const, Level, Module, Value
+from tinyir.ir import Array, Const, Level, Module
 from tinyir.opdef import Op
 from tinyir.ops import Add, AvgPool, Concat, Dequantize, MatMul, Mul, Quantize, Range, ReduceMean, Unary
 from tinyir.pass_manager import Context, Pass, option
@@ -32,11 +32,10 @@ from tinyir.rewrite import Rewriter
 from tinyir.types import I8, Quant, TensorType
 
 from ._calibration import kept
-from ._points import Layer, Points, moves, quantised_layer
+from ._points import Layer, Points, quantised_layer
 from ._quant_chains import chain_before, stored_bounds
 from ._quantised_values import (
     WeightRange,
-    activation_quant,
     bias_type,
     stored_bias,
     stored_constant,
@@ -45,6 +44,7 @@ from ._quantised_values import (
     weight_scales,
     weight_type,
 )
+from ._scales import scales_of
 from ._values import stem
 
 
@@ -67,7 +67,7 @@ class QuantizeFloats(Pass):
             if not isinstance(op, Range):
                 rewriter.remark(op, f"{op.opname} stays in float")
         _whole_image_means(module, points, rewriter)
-        for op, quant in _quants(ranges).items():
+        for op, quant in scales_of(ranges).items():
             _store(op, quant, points, rewriter)
         for op in list(module.main.ops):
             self._constants(op, points, rewriter)
@@ -94,31 +94,6 @@ def _whole_image_means(module: Module, points: Points, rw: Rewriter) -> None:
 
 
 # -- activations -------------------------------------------------------------------------------------------------------
-
-
-def _quants(ranges: list[Range]) -> dict[Range, Quant]:
-    """The quantisation of each value with a range; what only a concat reads takes on that of the concat."""
-    quants = {op: activation_quant(op.low, op.high, op.x.op) for op in ranges}
-    for joined in reversed(ranges):
-        concat = joined.x.defining(Concat)
-        if concat is None:
-            continue
-        for part in concat.inputs:
-            source = _range_of(part)
-            if source is not None and source.x.op is not None and source in quants:
-                quants[source] = quants[joined]
-    return quants
-
-
-def _range_of(value: Value) -> Range | None:
-    """The range that `value` comes from by moves that nobody else reads."""
-    while len(value.uses) == 1 and value.op is not None:
-        if isinstance(value.op, Range):
-            return value.op
-        if not moves(value.op):
-            return None
-        value = cast(Value, value.op.operands[0])
-    return None
 
 
 def _store(op: Range, quant: Quant, points: Points, rw: Rewriter) -> None:
