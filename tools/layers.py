@@ -28,7 +28,7 @@ from .program import Port, Program, Sample
 from .reference import Reference
 from .toolchain import host_compiler, shared_library
 
-__all__ = ["LayerReport", "LayerResult", "compare_layers"]
+__all__ = ["LayerReport", "LayerResult", "compare_layers", "kernel_calls", "record"]
 
 _FEW = 5
 """Samples that are compared; each brings every tensor of the model."""
@@ -108,7 +108,7 @@ def compare_layers(compiled: Compiled, emission: Emission, reference: Reference,
     program = compiled.c_program(replace(emission, hooks=True))
     calls = kernel_calls(compiled.module)
     few = min(_FEW, len(samples))
-    recorded = _record(program, calls, ours[:few], cc, cflags)
+    recorded = record(program, calls, ours[:few], cc, cflags)
     nodes, tensors = reference.tensors(samples[:few])
     return LayerReport(tuple(_match(calls, recorded, nodes, tensors)))
 
@@ -138,7 +138,7 @@ int {name}_record_run({parameters})
 """
 
 
-def _record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc: str | None, cflags: str) \
+def record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc: str | None, cflags: str) \
         -> list[list[Array]]:
     """What each call wrote, sample by sample. A second C file gives the hooks' data out as one more output."""
     sizes = [op.writes[0].type.size_bytes for op in calls]

@@ -1,0 +1,269 @@
+"""Compares every tensor of a quantised model with onnxruntime's integer path, byte for byte.
+
+    report = compare_all("kws_int8.onnx", module, samples)        module: quant level, before lower-to-mem
+    report.tensors, report.mismatches, report.first_mismatch, report.no_integer_kernel
+
+onnxruntime's optimised graph (EXTENDED, int8 allowed) is run with every tensor as an output; a value of the module
+stands for the tensor of its name, or else for the output of the ONNX node that it was made of. Where onnxruntime
+computes in float what we compute on integers, the definition is ours: such nodes are listed, how far onnxruntime's
+float route is from it is counted apart, and what follows is compared from onnxruntime's own tensor.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinyir.diag import error, origins
+from tinyir.interp import run
+from tinyir.ir import Array, Module, Value, sanitise
+from tinyir.opdef import Op
+from tinyir.ops import Reshape, Transpose
+
+from .driver import Compiled, Emission
+from .layers import kernel_calls, record
+from .program import Sample
+
+__all__ = ["Report", "compare_all", "compare_c"]
+
+_INTEGER = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DequantizeLinear")
+"""Beginnings of the names of operators that compute on integers, or exactly from them."""
+_MOVES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split",
+          "Squeeze", "Tile", "Transpose", "Unsqueeze")
+
+
+@dataclass
+class Report:
+    """What was compared. `values` and `mismatches` are summed over tensors and samples."""
+
+    tensors: int = 0
+    values: int = 0
+    mismatches: int = 0
+    first_mismatch: str | None = None
+    """The ONNX node of the first value that differs."""
+    no_integer_kernel: list[str] = field(default_factory=list)
+    """ONNX nodes that onnxruntime computes in float: there the definition is the interpreter's."""
+    float_route: int = 0
+    """Values of these nodes where onnxruntime's float route differs from the definition."""
+    unmatched: list[str] = field(default_factory=list)
+    """Values of the module that no tensor of onnxruntime's graph stands for."""
+
+    def add(self, node: str, values: int, mismatches: int) -> None:
+        """Count one tensor of one sample."""
+        self.values += values
+        self.mismatches += mismatches
+        if mismatches and self.first_mismatch is None:
+            self.first_mismatch = node
+
+
+def compare_all(model_path: str | Path, module: Module, inputs: Sequence[Sample]) -> Report:
+    """Interpret `module` on `inputs` (samples as the model takes them) beside onnxruntime's integer path.
+
+    Raises CompileError if onnxruntime refuses the model, or the module is at mem level.
+    """
+    if module.level == "mem":
+        raise error("tensors are compared before lower-to-mem; this module is at level mem")
+    graph = _Graph(Path(model_path))
+    report = Report(tensors=len(graph.matched(module)))
+    for sample in inputs:
+        _Walk(module, graph, graph.tensors(sample), report).run(sample)
+    return report
+
+
+# -- onnxruntime -----------------------------------------------------------------------------------------------------
+
+
+class _Graph:
+    """onnxruntime's optimised graph of a model, and a session that gives all its tensors."""
+
+    def __init__(self, path: Path) -> None:
+        import onnx
+
+        self.path = path
+        with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
+            optimised = str(Path(folder) / "optimised.onnx")
+            self._session(str(path), "ORT_ENABLE_EXTENDED", optimised)
+            model = onnx.load(optimised)
+        self.nodes = list(model.graph.node)
+        outputs = {output.name for output in model.graph.output}
+        self.inputs = [i.name for i in model.graph.input]
+        names = [name for node in self.nodes for name in node.output if name and name not in outputs]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        self.session = self._session(model.SerializeToString(), "ORT_DISABLE_ALL")
+
+    def _session(self, source: str | bytes, level: str, optimised: str | None = None) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+        if optimised is not None:
+            options.optimized_model_filepath = optimised
+        try:
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as problem:
+            raise error(f"onnxruntime does not load {self.path}", notes=(str(problem).splitlines()[0],)) from problem
+
+    def tensors(self, sample: Sample) -> dict[str, Array]:
+        """Every tensor of the optimised graph."""
+        names = [output.name for output in self.session.get_outputs()]
+        feed = dict(zip((i.name for i in self.session.get_inputs()), sample, strict=True))
+        return dict(zip(names, self.session.run(names, feed), strict=True))
+
+    @cached_property
+    def producers(self) -> dict[str, Any]:
+        """Tensor -> node."""
+        return {name: node for node in self.nodes for name in node.output}
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        return {sanitise(name): name for name in self.producers}
+
+    @cached_property
+    def _by_node(self) -> dict[str, str]:
+        return {node.name: node.output[0] for node in self.nodes if node.name}
+
+    def tensor_of(self, op: Op) -> str | None:
+        """The tensor that the result of `op` stands for."""
+        named = self._by_name.get(op.results[0].name)
+        if named is not None:
+            return named
+        found = [self._by_node[node] for node in origins(op.loc) if node in self._by_node]
+        return found[-1] if found else None
+
+    def matched(self, module: Module) -> list[Op]:
+        """The ops whose results are compared."""
+        return [op for op in _computing(module) if self.tensor_of(op) is not None]
+
+    def is_exact(self, tensor: str) -> bool:
+        """Whether integers, or exact moves of them, make the tensor; else it went through float arithmetic."""
+        node = self.producers.get(tensor)
+        if node is None:
+            return True  # an input or a constant
+        if node.op_type.startswith(_INTEGER):
+            return True
+        if node.op_type == "QuantizeLinear" or node.op_type in _MOVES:
+            return all(self.is_exact(name) for name in node.input[:1] if name)
+        return False
+
+
+# -- the walk --------------------------------------------------------------------------------------------------------
+
+
+def _computing(module: Module) -> list[Op]:
+    """The ops that make new values: not those that only put the same bytes in another order."""
+    return [op for op in module.main.ops if op.results and not isinstance(op, (Reshape, Transpose))]
+
+
+class _Walk:
+    """One sample through the module, op by op, each result beside its tensor."""
+
+    def __init__(self, module: Module, graph: _Graph, tensors: Mapping[str, Array], report: Report) -> None:
+        self.module = module
+        self.graph = graph
+        self.tensors = tensors
+        self.report = report
+        self.arrays: dict[Value, Array] = {}
+
+    def run(self, sample: Sample) -> None:
+        for argument, array in zip(self.module.main.inputs, sample, strict=True):
+            self.arrays[argument] = turned(np.asarray(array), argument.shape)
+        computing = set(_computing(self.module))
+        for op in self.module.main.ops:
+            if op.terminator:
+                return
+            self._execute(op)
+            if op in computing:
+                self._compare(op)
+
+    def _execute(self, op: Op) -> None:
+        arguments: list[Any] = []
+        for operand, group in zip(op.schema.operands, op.operand_groups, strict=True):
+            arrays = [None if v is None else self._array(v) for v in group]
+            arguments.append(arrays if operand.variadic else arrays[0])
+        found = op.reference(*arguments)
+        results = found if isinstance(found, tuple) else (found,)
+        self.arrays.update(zip(op.results, (np.asarray(r) for r in results), strict=True))
+
+    def _array(self, value: Value) -> Array:
+        if value not in self.arrays:
+            assert value.data is not None
+            return value.data
+        return self.arrays[value]
+
+    def _compare(self, op: Op) -> None:
+        result = op.results[0]
+        tensor = self.graph.tensor_of(op)
+        mine = self.arrays[result]
+        theirs = None if tensor is None else reading(self.tensors[tensor], mine)
+        node = ", ".join(origins(op.loc)) or result.name
+        if tensor is None or theirs is None:
+            if result.name not in self.report.unmatched:
+                self.report.unmatched.append(result.name)
+            return
+        different = _different(mine, theirs)
+        if self.graph.is_exact(tensor):
+            self.report.add(node, mine.size, different)
+            return
+        if node not in self.report.no_integer_kernel:
+            self.report.no_integer_kernel.append(node)
+        self.report.float_route += different
+        self.arrays[result] = theirs
+
+
+def reading(tensor: Array, like: Array) -> Array | None:
+    """`tensor` in the order of axes of `like`: as it is, or channels last; the closer one where both fit."""
+    if tensor.dtype != like.dtype or tensor.size != like.size:
+        return None
+    readings = [tensor, np.moveaxis(tensor, 1, -1)] if tensor.ndim >= 3 else [tensor]
+    shape = [extent for extent in like.shape if extent != 1]
+    fitting = [r.reshape(like.shape) for r in readings if [e for e in r.shape if e != 1] == shape]
+    return min(fitting, key=lambda r: int(np.count_nonzero(r != like)), default=None)
+
+
+def _different(a: Array, b: Array) -> int:
+    """How many elements differ in their bytes."""
+    words = np.dtype(f"u{a.dtype.itemsize}")
+    return int(np.count_nonzero(np.ascontiguousarray(a).view(words) != np.ascontiguousarray(b).view(words)))
+
+
+def turned(array: Array, shape: tuple[int, ...]) -> Array:
+    """An input of the model in the order of axes in which the module takes it."""
+    if array.shape == shape or array.ndim != 4:
+        return array
+    return next((t for perm in ((0, 2, 3, 1), (0, 3, 1, 2)) if (t := array.transpose(perm)).shape == shape), array)
+
+
+# -- the C -----------------------------------------------------------------------------------------------------------
+
+
+def compare_c(compiled: Compiled, emission: Emission, inputs: Sequence[Sample], cc: str | None = None,
+              cflags: str = "") -> Report:
+    """What every kernel call of the C writes on this machine beside the interpreter at mem level, byte for byte.
+
+    `inputs` are samples as the C takes them. Raises CompileError if the C cannot be built.
+    """
+    calls = kernel_calls(compiled.module)
+    program = compiled.c_program(replace(emission, hooks=True))
+    recorded = record(program, calls, inputs, cc, cflags)
+    report = Report(tensors=len(calls))
+    for sample, arrays in zip(inputs, recorded, strict=True):
+        written: list[Array] = []
+
+        def keep(op: Op, results: list[Array], written: list[Array] = written) -> None:
+            if op.writes:
+                written.append(np.array(results[len(op.results)]))
+
+        run(compiled.module, [np.asarray(a) for a in sample], keep)
+        for op, mine, theirs in zip(calls, written, arrays, strict=True):
+            node = ", ".join(origins(op.loc)) or op.opname
+            report.add(node, mine.size, _different(mine, theirs))
+    return report
