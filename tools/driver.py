@@ -38,6 +38,7 @@ class Emission:
     name: str
     arena: str = "static"
     hooks: bool = False
+    marks: bool = False
     single_file: bool = False
     sections: dict[str, str] = field(default_factory=dict)
 
@@ -97,7 +98,7 @@ class Compiled:
             raise error(f"C can be written of a module at level mem; this one is at level {self.module.level}",
                         help="the pipeline has to end with lower-to-mem,plan-arena (or use --emit ir)")
         files = BACKENDS.get("c")(self.module, name=emission.name, arena=emission.arena, hooks=emission.hooks,
-                                  single_file=emission.single_file, sections=emission.sections)
+                                  marks=emission.marks, single_file=emission.single_file, sections=emission.sections)
         arena = self.facts.arena_bytes if emission.arena == "caller" and self.module.arenas else None
         return program_of(self.module, emission.name, files, caller_arena=arena)
 

@@ -58,6 +58,8 @@ _MODEL = """
 
     {library}
 
+    {marks}
+
     {functions}
 
     {run}
@@ -87,6 +89,11 @@ _WEIGHTS = """
     #endif
 """
 
+_MARKS = """\
+#ifndef TINYC_LAYER
+#define TINYC_LAYER(number)
+#endif"""
+
 _PLACEMENT = """
     /* Where {what} go{es}; a definition on the command line of the compiler wins. */
     #ifndef {macro}
@@ -96,14 +103,15 @@ _PLACEMENT = """
 
 
 def emit_c(module: Module, *, name: str = "", arena: Literal["static", "caller"] = "static", hooks: bool = False,
-           single_file: bool = False, sections: Mapping[str, str] | None = None) -> dict[str, bytes]:
+           marks: bool = False, single_file: bool = False,
+           sections: Mapping[str, str] | None = None) -> dict[str, bytes]:
     """The files of `module` by name: `<name>.c`, `<name>.h` and, unless `single_file`, `<name>_weights.c`.
 
     `name` is also the prefix of every external symbol; by default it is the module's. The opening comment shows the
     module attributes model_file, model_sha256, options, target and pipeline where they are present. Raises
     CompileError if the module is not at level mem or its slots are not placed.
     """
-    options = Options(arena, hooks, single_file, dict(sections or {}))
+    options = Options(arena, hooks, marks, single_file, dict(sections or {}))
     stem = name if name.isidentifier() and name.isascii() else c_identifier(name or module.name)
     program = gather(module, stem)
     files = {f"{stem}.c": _model_text(program, options, stem), f"{stem}.h": header_text(program, options, f"{stem}.h")}
@@ -126,7 +134,7 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
         placed.append(_placement(program, options, "weights"))
     return _tidy(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
                  placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
-                 arena=_arena(program, options), library=_library(texts),
+                 arena=_arena(program, options), library=_library(texts), marks=_MARKS if options.marks else "",
                  functions="\n\n".join(commented), run=run)
 
 
@@ -234,7 +242,7 @@ def _body(program: Program, options: Options) -> list[str]:
     calls = {call.op: call for call in program.calls}
     for op in program.module.main.ops:
         if isinstance(op, Loop):
-            lines += loop_lines(program, op, _call_comment)
+            lines += loop_lines(program, op, lambda call: _call_head(options, call))
         elif isinstance(op, Kernel):
             lines += _call_lines(program, options, calls[op])
     return [*lines, "return 0;"]
@@ -266,12 +274,17 @@ def _slot_pointer(slot: PlacedSlot, arena: str, options: Options) -> str:
 
 
 def _call_lines(program: Program, options: Options, call: Call) -> list[str]:
-    lines = [*_call_comment(call), *_statement(program, call)]
+    lines = [*_call_head(options, call), *_statement(program, call)]
     if options.hooks:
         written = call.op.writes[0]
         lines += ["if (hook != NULL) {",
                   f"    hook(user, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
     return [*lines, ""]
+
+
+def _call_head(options: Options, call: Call) -> list[str]:
+    """What stands before a call."""
+    return [*_call_comment(call), *([f"TINYC_LAYER({call.number});"] if options.marks else [])]
 
 
 def _call_comment(call: Call) -> list[str]:
