@@ -16,6 +16,7 @@ from . import (
     layout_nhwc,
     liveness,
     lower_to_mem,
+    measure_error,
     move_stored,
     nudge_scales,
     pipelines,
@@ -23,6 +24,7 @@ from . import (
     quantize,
     recognise_activations,
     round_weights,
+    search_quantization,
     set_io,
     stream,
 )
@@ -30,6 +32,6 @@ from . import (
 __all__ = [
     "calibrate", "canonicalize", "correct_bias", "equalize_layers", "fold_batch_norm", "fold_constants",
     "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem",
-    "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations", "round_weights",
-    "set_io", "stream",
+    "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations",
+    "round_weights", "search_quantization", "set_io", "stream",
 ]

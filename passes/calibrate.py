@@ -11,11 +11,12 @@ values. The ranges are text like all else, so they can be looked at and edited b
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 import numpy as np
 
-from tinyir.diag import error
+from tinyir.diag import did_you_mean, error, origins
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Level, Module, Value
 from tinyir.opdef import Op
@@ -39,7 +40,10 @@ class Calibrate(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         _refuse_quantised(module)
+        _refuse_unknown(kept(ctx), module)
         points = list(Points(module, kept(ctx)))
+        if not points:
+            raise error("there is nothing in this model that integers can compute")
         histograms, count = _measure(module, points, ctx)
         ctx.options[REFERENCE] = FloatReference.of(module)
         rewriter = self.rewriter(module, ctx)
@@ -57,6 +61,14 @@ def _refuse_quantised(module: Module) -> None:
     if found is not None:
         raise error("this model is quantised already", loc=found.loc,
                     help="--quantize is for float models; leave it out, the model is computed on its integers")
+
+
+def _refuse_unknown(names: Collection[str], module: Module) -> None:
+    """Each name of an op to keep in float must be one."""
+    known = {name for op in module.main.ops for name in (*origins(op.loc), *(r.name for r in op.results))}
+    for name in names:
+        if name not in known:
+            raise error(f"--keep-float: there is no node or value {name!r}", help=did_you_mean(name, known))
 
 
 def _measure(module: Module, points: list[Value], ctx: Context) -> tuple[dict[Value, Histogram], int]:

@@ -61,6 +61,8 @@ from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter, rewrites
 from tinyir.types import Quant, TensorType
 
+from ._calibration import kept
+from ._points import is_kept
 from ._quant_chains import Chain, chain_before, moved, stored_bounds, stored_source
 from ._quant_islands import finish_islands
 from ._quant_layers import Clamp, Layer, accumulator_bias, quantised_layer
@@ -172,7 +174,7 @@ def _compute(op: Quantize, chain: Chain, rw: Rewriter) -> Value | None:
     if stored is not None:
         return _table(op, chain, stored, type_, rw)
     producer = base.op
-    if producer is None or bounds is None or len(base.uses) != 1:
+    if producer is None or bounds is None or len(base.uses) != 1 or is_kept(producer, kept(rw.ctx)):
         return None
     clamp = stored_bounds(bounds, type_)
     make = _MAKERS.get(type(producer))

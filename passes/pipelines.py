@@ -6,6 +6,11 @@
 -O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers.
 -O2 is the default. It adds nothing to -O1 yet that would change results or cost memory.
 -O3 may spend memory for speed, -Os speed for memory.
+
+In front of these, for --quantize int8:
+quantize-int8 brings a float model to the form that integers want (activations stay ops of their own: they say where a
+    range ends) and stores it as integers; search-int8 tries several ways to do that. What follows is what an imported
+    quantised model goes through. float-graph and quantised-graph are what --emit onnx writes of other models.
 """
 
 from __future__ import annotations
@@ -24,5 +29,16 @@ _LEVELS = {
     "Os": f"{_LAYOUT},{_FUSE},{_LOWER}",
 }
 
-for _name, _text in _LEVELS.items():
+_PREPARE = "canonicalize,fold-constants,layout-nhwc,canonicalize,recognise-activations,fold-batch-norm,fold-scale," \
+    "fuse-pad,fold-constants,canonicalize"
+_FINISH = "nudge-scales,measure-error,move-stored"
+
+_GRAPHS = {
+    "quantize-int8": f"{_PREPARE},equalize-layers,calibrate,quantize,round-weights,{_FINISH}",
+    "search-int8": f"{_PREPARE},search-quantization,{_FINISH}",
+    "float-graph": _PREPARE,
+    "quantised-graph": "layout-nhwc,move-stored",
+}
+
+for _name, _text in {**_LEVELS, **_GRAPHS}.items():
     PIPELINES.add(_name, _text)

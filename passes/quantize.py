@@ -24,14 +24,15 @@ from typing import ClassVar, Literal, cast
 import numpy as np
 
 from tinyir.diag import error
-from tinyir.ir import Array, Const, Level, Module
+from tinyir.ir import Array, Const, Level, Module, Value
 from tinyir.opdef import Op
 from tinyir.ops import Add, AvgPool, Concat, Dequantize, MatMul, Mul, Quantize, Range, ReduceMean, Unary
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.rewrite import Rewriter
 from tinyir.types import I8, Quant, TensorType
 
-from ._calibration import kept
+from ._calibration import REFERENCE, kept
+from ._error import POINTS
 from ._points import Layer, Points, quantised_layer
 from ._quant_chains import chain_before, stored_bounds
 from ._quantised_values import (
@@ -67,8 +68,10 @@ class QuantizeFloats(Pass):
             if not isinstance(op, Range):
                 rewriter.remark(op, f"{op.opname} stays in float")
         _whole_image_means(module, points, rewriter)
-        for op, quant in scales_of(ranges).items():
-            _store(op, quant, points, rewriter)
+        reals = {op.x: _store(op, quant, points, rewriter) for op, quant in scales_of(ranges).items()}
+        plain = ctx.options.get(REFERENCE)
+        ctx.options[POINTS] = {plain.same[value]: real for value, real in reals.items()
+                               if value in plain.same} if plain is not None else {}
         for op in list(module.main.ops):
             self._constants(op, points, rewriter)
         module.drop_unused_consts()
@@ -96,8 +99,8 @@ def _whole_image_means(module: Module, points: Points, rw: Rewriter) -> None:
 # -- activations -------------------------------------------------------------------------------------------------------
 
 
-def _store(op: Range, quant: Quant, points: Points, rw: Rewriter) -> None:
-    """Quantize and dequantize in the place of a range; relus and clips that saturation implies go."""
+def _store(op: Range, quant: Quant, points: Points, rw: Rewriter) -> Value:
+    """Quantize and dequantize in the place of a range; relus and clips that saturation implies go. The new value."""
     type_ = TensorType(op.x.shape, I8, quant)
     if op.low == op.high:
         rw.remark(op, f"%{op.x.name} was zero in every sample; its scale is {quant.scale}")
@@ -113,7 +116,9 @@ def _store(op: Range, quant: Quant, points: Points, rw: Rewriter) -> None:
             outer = rw.insert_after(inner, Dequantize(inner.out), name=f"{chain.base.name}_real")
             rw.set_operand(chain.unaries[0], 0, outer.out)
     stored = rw.insert_before(op, Quantize(source, type_), name=name)
-    rw.replace(op, Dequantize(stored.out))
+    real = Dequantize(stored.out)
+    rw.replace(op, real)
+    return real.out
 
 
 # -- constants ---------------------------------------------------------------------------------------------------------
