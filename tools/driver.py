@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tinyir.diag import CompileError, did_you_mean, error
-from tinyir.ir import LEVELS, Level, Module
+from tinyir.diag import CompileError, did_you_mean, error, origins
+from tinyir.ir import LEVELS, Level, Module, Value
 from tinyir.pass_manager import Context, Instrument, Pass, PassManager, parse_pipeline, print_pipeline
 from tinyir.registry import BACKENDS, FRONTENDS, PASSES, PIPELINES, load_file
 from tinyir.target import target_named
@@ -25,10 +25,11 @@ from tinyir.target import target_named
 from .cli import Parser, Progress
 from .facts import Facts, GraphFacts, gather_facts
 from .options import pairs
-from .program import Program, program_of
+from .program import Port, Program, program_of
+from .samples import NO_TRANSFORM, Transform
 
-__all__ = ["Compiled", "Emission", "Job", "compile_job", "is_internal", "job_of", "load_module", "make_passes",
-           "symbol_of"]
+__all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of", "load_module",
+           "make_passes", "symbol_of"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,28 @@ class Emission:
     marks: bool = False
     single_file: bool = False
     sections: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How to quantise a float model, and what to take at the boundary of one that is quantised."""
+
+    scheme: str | None = None
+    calibrate: str | None = None
+    method: str | None = None
+    search: bool = False
+    keep_float: tuple[str, ...] = ()
+    io: str | None = None
+    transform: Transform = NO_TRANSFORM
+
+    @property
+    def options_text(self) -> list[str]:
+        """The options, as they are recorded in the generated files."""
+        words = [f"--quantize {self.scheme}", f"--calibrate {Path(self.calibrate or '').name}"] if self.scheme else []
+        words += [f"--calibration {self.method}"] if self.method else []
+        words += ["--search"] if self.search else []
+        words += [f"--keep-float {name}" for name in self.keep_float]
+        return [*words, f"--io {self.io}"] if self.io else words
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,9 @@ class Job:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     input_layout: str | None = None
     load_passes: tuple[str, ...] = ()
+    quantization: Quantization = Quantization()
+    graph_only: bool = False
+    """Whether only the passes of the graph are to run (--emit onnx)."""
 
     @property
     def is_text(self) -> bool:
@@ -70,7 +96,7 @@ class Job:
         words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
         words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
-        return " ".join(words)
+        return " ".join([*words, *self.quantization.options_text])
 
 
 def job_of(options: Namespace, parser: Parser) -> Job:
@@ -79,7 +105,24 @@ def job_of(options: Namespace, parser: Parser) -> Job:
     shapes = cast("dict[str, tuple[int, ...]]", pairs(parser, "--input-shape", options.input_shape))
     return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
                options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
-               tuple(options.load_pass))
+               tuple(options.load_pass), _quantization_of(options, parser),
+               getattr(options, "emit", None) == "onnx")
+
+
+def _quantization_of(options: Namespace, parser: Parser) -> Quantization:
+    if not hasattr(options, "quantize"):
+        return Quantization()
+    given = {"--calibrate": options.calibrate, "--calibration": options.calibration, "--search": options.search,
+             "--keep-float": options.keep_float}
+    for name, value in given.items():
+        if value and options.quantize is None:
+            parser.error(f"{name} goes with --quantize int8")
+    if options.quantize is not None and options.calibrate is None:
+        parser.error("--quantize needs samples of the inputs: --calibrate FILE.npz")
+    if options.search and options.calibration:
+        parser.error("--search tries every calibration method; leave --calibration out")
+    return Quantization(options.quantize, options.calibrate, options.calibration, options.search,
+                        tuple(options.keep_float), options.io, Transform(options.scale, options.offset))
 
 
 @dataclass
@@ -157,14 +200,20 @@ def _similar_file(path: Path) -> str | None:
     return did_you_mean(path.name, near) if path.name and len(near) < 200 else None
 
 
-def make_passes(job: Job, level: Level = "graph") -> list[Pass]:
+def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) -> list[Pass]:
     """The passes to run on a module that is at `level`. Raises CompileError for a name or an option that is not known.
+
+    `quantised` says whether the model has quantised values already.
 
     A pipeline of a level (-O2) leaves out what a module has behind it already; one that the user gives is run as it is.
     """
-    passes = parse_pipeline(PIPELINES.get(f"O{job.level}") if job.passes is None else job.passes)
+    passes = parse_pipeline(_pipeline(job, quantised) if job.passes is None else job.passes)
+    if job.quantization.io is not None:
+        passes = _with_io(passes, job.quantization.io)
+    if job.quantization.method is not None:
+        passes = [_with_option(p, "method", job.quantization.method) if p.name == "calibrate" else p for p in passes]
     if job.input_layout is not None:
-        passes = [_with_layout(p, job.input_layout) for p in passes]
+        passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
     if job.passes is None:
         passes = passes[_behind(passes, level):]
     if job.stop_after is None:
@@ -184,10 +233,25 @@ def _behind(passes: Sequence[Pass], level: Level) -> int:
     return max(reached, default=0)
 
 
-def _with_layout(pass_: Pass, layout: str) -> Pass:
-    """`pass_`, told which layout the inputs have, if that is one of its options."""
+def _with_option(pass_: Pass, name: str, value: object) -> Pass:
+    """`pass_` with this value of an option, if it has that option."""
     options = [f.name for f in dataclasses.fields(cast(Any, pass_))]
-    return dataclasses.replace(cast(Any, pass_), input_layout=layout) if "input_layout" in options else pass_
+    return cast(Pass, dataclasses.replace(cast(Any, pass_), **{name: value})) if name in options else pass_
+
+
+def _pipeline(job: Job, quantised: bool) -> str:
+    """The passes of the level, behind those that quantise; without those below the graph where these are not wanted."""
+    level = PIPELINES.get(f"O{job.level}")
+    if job.quantization.scheme is not None:
+        graph = PIPELINES.get("search-int8" if job.quantization.search else "quantize-int8")
+        return graph if job.graph_only else f"{graph},{level}"
+    return PIPELINES.get("quantised-graph" if quantised else "float-graph") if job.graph_only else level
+
+
+def _with_io(passes: list[Pass], io: str) -> list[Pass]:
+    """Set what is taken at the boundary as soon as integer ops are known, or at the end of the graph."""
+    at = next((i for i, p in enumerate(passes, 1) if p.name == "fuse-quantized"), len(passes))
+    return [*passes[:at], *parse_pipeline(f"set-io{{io={io}}}"), *passes[at:]]
 
 
 class _Stages(Instrument):
@@ -213,12 +277,29 @@ def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: P
     context = context or Context(target_named(job.target))
     with progress.stage(f"reading {Path(job.source).name}"):
         module = load_module(job, context)
-        passes = make_passes(job, module.level)
+        passes = make_passes(job, module.level, quantised=any(op.opname.startswith("qnn.") for op in module.walk()))
+    _give_samples(job, module, context)
     module.attrs.update(options=job.options_text, target=job.target, pipeline=print_pipeline(passes))
     graph = GraphFacts()
     watched = (graph, _Stages(progress), *instruments)
     PassManager(passes, watched).run(module, context)
     return Compiled(job, module, passes, context, gather_facts(module, graph))
+
+
+def _give_samples(job: Job, module: Module, context: Context) -> None:
+    """Put into the context what the passes that quantise ask for."""
+    from .calibration import Calibration
+
+    wanted = job.quantization
+    if wanted.calibrate is not None:
+        ports = tuple(Port(_original_name(a), a.shape, a.type.dtype) for a in module.main.inputs)
+        context.options["calibration"] = Calibration(wanted.calibrate, ports, wanted.transform)
+    context.options["keep_float"] = wanted.keep_float
+
+
+def _original_name(value: Value) -> str:
+    """The name of an input in the model's file."""
+    return next(iter(origins(value.loc)), value.name)
 
 
 def is_internal(problem: BaseException) -> bool:

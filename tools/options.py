@@ -16,7 +16,8 @@ __all__ = ["EMITS", "LEVELS", "add_build_options", "add_input_options", "add_lev
            "make_parser", "pairs", "parse_options"]
 
 LEVELS = ("0", "1", "2", "3", "s")
-EMITS = ("c", "ir", "dot")
+EMITS = ("c", "ir", "dot", "onnx")
+CALIBRATIONS = ("minmax", "percentile", "entropy", "mse")
 _OPTIONAL_VALUE = ("--print-ir-before", "--print-ir-after")
 
 _EXAMPLES = """\
@@ -30,7 +31,13 @@ examples:
                                               run some passes on IR that you have written or edited
   tinyc model.onnx --print-ir-after=layout-nhwc --time-passes
   tinyc model.onnx --input-dim H=96 --input-dim W=96 --name person
+  tinyc --print-target cortex-m4 > board.toml && tinyc model.onnx --target board.toml
+                                              your own board: its memories, their sizes and sections
   tinyc model.onnx --section arena=.dtcm --section weights=.rodata.nn
+  tinyc model.onnx --quantize int8 --calibrate samples.npz
+                                              store a float model as 8-bit integers, then compile that
+  tinyc model.onnx --quantize int8 --calibrate samples.npz --search --emit onnx -o model_int8.onnx
+                                              the same, the best of several ways, as an ONNX model
   tinyc model.onnx --load-pass my_pass.py -p drop-softmax,canonicalize --emit ir
 
 exit status: 0 done, 1 an error in the model or the options, 2 wrong usage, 70 a bug of tinyc
@@ -46,8 +53,9 @@ def add_level_options(group: argparse._ArgumentGroup) -> None:
 
 def add_target_option(group: argparse._ArgumentGroup) -> None:
     """--target."""
-    group.add_argument("--target", metavar="NAME", default="generic", type=chosen("target", TARGETS),
-                       help="the core to compile for (--list-targets; default generic: portable C99)")
+    group.add_argument("--target", metavar="NAME|FILE.toml", default="generic", type=_target,
+                       help="the core to compile for (--list-targets; default generic: portable C99), or a file "
+                            "BOARD.toml that extends one (--print-target)")
 
 
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -82,6 +90,7 @@ def make_parser() -> Parser:
     group = parser.add_argument_group("the model's inputs")
     add_input_options(group)
     _add_compile_group(parser)
+    _add_quantize_group(parser)
     group = parser.add_argument_group("checking against onnxruntime")
     group.add_argument("--check", action="store_true",
                        help="build the C, run it (Cortex-M targets: on an emulated core), compare; "
@@ -94,7 +103,7 @@ def make_parser() -> Parser:
 
 def _add_output_group(parser: Parser) -> None:
     group = parser.add_argument_group("what to write")
-    group.add_argument("--emit", metavar="c|ir|dot", default="c", type=chosen("output", EMITS),
+    group.add_argument("--emit", metavar="c|ir|dot|onnx", default="c", type=chosen("output", EMITS),
                        help="C (default), the IR as text, or a drawing for Graphviz")
     group.add_argument("-o", dest="output", metavar="PATH",
                        help="a directory (DIR/), a file, or - for standard output; default: the current directory")
@@ -115,6 +124,23 @@ def _add_compile_group(parser: Parser) -> None:
     group.add_argument("--load-pass", metavar="FILE.py", action="append", default=[],
                        help="import a Python file, so that its passes can be used (may be repeated)")
     group.add_argument("--print-pipeline", action="store_true", help="print the passes that would run, and stop")
+
+
+def _add_quantize_group(parser: Parser) -> None:
+    group = parser.add_argument_group("quantisation")
+    group.add_argument("--quantize", metavar="int8", type=chosen("scheme", ("int8",)),
+                       help="store a float model as 8-bit integers (needs --calibrate)")
+    group.add_argument("--calibrate", metavar="FILE.npz",
+                       help="samples of the inputs: arrays named after them (or x), first axis = samples; --scale and "
+                            "--offset apply to these too")
+    group.add_argument("--calibration", metavar="METHOD", type=chosen("method", CALIBRATIONS),
+                       help="how ranges follow from the samples: minmax, percentile, entropy or mse (default)")
+    group.add_argument("--search", action="store_true", help="try several ways to quantise and keep the best")
+    group.add_argument("--keep-float", metavar="NAME", action="append", default=[],
+                       help="do not quantise this node (may be repeated)")
+    group.add_argument("--io", metavar="float|int8", type=chosen("kind", ("float", "int8")),
+                       help="what the C takes and returns where a model is quantised at its boundary (default: what "
+                            "the ONNX file has)")
 
 
 def _add_look_group(parser: Parser) -> None:
@@ -139,6 +165,8 @@ def _add_help_group(parser: Parser) -> None:
     group.add_argument("--list-passes", action="store_true", help="every pass with its options")
     group.add_argument("--list-ops", action="store_true", help="every ONNX operator that can be compiled")
     group.add_argument("--list-targets", action="store_true", help="every target")
+    group.add_argument("--print-target", metavar="NAME", type=_target,
+                       help="a target as TOML, to be copied and changed: --target BOARD.toml")
 
 
 def _split(text: str, example: str) -> tuple[str, str]:
@@ -146,6 +174,11 @@ def _split(text: str, example: str) -> tuple[str, str]:
     if not equals or not key or not value:
         raise argparse.ArgumentTypeError(f"expected {example}, got {text!r}")
     return key, value
+
+
+def _target(text: str) -> str:
+    """A built-in target, or a file, which is read later."""
+    return text if text.endswith(".toml") else chosen("target", TARGETS)(text)
 
 
 def _dim(text: str) -> tuple[str, int]:

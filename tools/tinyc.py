@@ -7,6 +7,7 @@ Files appear whole or not at all, and only when everything before has worked.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import Namespace
@@ -29,6 +30,9 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `tinyc` with `arguments` (default: those of the process); the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--quantize" in given:
+        # Small matrix products by the thousand: more threads than one only wait for each other.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     return guarded("tinyc", lambda: _main(given))
 
 
@@ -38,7 +42,7 @@ def _main(arguments: Sequence[str]) -> int:
     if options.version:
         print(f"tinyc {version_text()}")
         return DONE
-    if options.list_passes or options.list_ops or options.list_targets:
+    if options.list_passes or options.list_ops or options.list_targets or options.print_target:
         return _print_lists(options)
     from .driver import job_of
 
@@ -65,6 +69,8 @@ def _print_lists(options: Namespace) -> int:
 
     if options.list_targets:
         print(lists.targets())
+    if options.print_target:
+        print(lists.target(options.print_target), end="")
     if options.list_passes:
         print(lists.passes(options.load_pass))
     if options.list_ops:
@@ -152,8 +158,8 @@ class _Run:
         name = self._name()
         if self.options.emit == "c":
             return dict(compiled.c_program(self._emission()).files)
-        if self.options.emit == "dot":
-            return BACKENDS.get("dot")(compiled.module, name=name)
+        if self.options.emit in ("dot", "onnx"):
+            return BACKENDS.get(self.options.emit)(compiled.module, name=name)
         if self.options.output == "-":
             return {f"{name}.tir": module_text(compiled.module).encode()}
         return module_files(compiled.module, _stem(self.options.output) or name)
@@ -226,7 +232,7 @@ def _stem(output: str | None) -> str | None:
 
 
 def _check_suffix(path: Path, emit: str) -> None:
-    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot"}[emit]
+    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot", "onnx": ".onnx"}[emit]
     if path.suffix != wanted:
         raise error(f"-o {path}: --emit {emit} writes a {wanted} file", help=f"-o {path.with_suffix(wanted)}, or DIR/")
 
