@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -128,11 +129,11 @@ class _Column:
         return raw.astype(wanted.numpy).reshape(self.port.shape)
 
 
-def _header(stream: object) -> tuple[Shape, bool, np.dtype[np.generic]]:
+def _header(stream: IO[bytes]) -> tuple[Shape, bool, np.dtype[np.generic]]:
     """Shape, order and element type of the array that begins in `stream`."""
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(stream)
     return shape, fortran, dtype
 
 

@@ -141,7 +141,7 @@ class _Run:
 
         sections = cast("dict[str, str]", dict(self.options.section))
         single = self.options.output == "-"
-        return Emission(self._name(), self.options.arena, self.options.hooks, single, sections)
+        return Emission(self._name(), self.options.arena, self.options.hooks, single_file=single, sections=sections)
 
     def _name(self) -> str:
         """The prefix of C symbols, which is also the stem of the files unless -o names one."""
