@@ -34,8 +34,6 @@ __all__ = ["SumTile", "channel_blocks", "difference", "plus"]
 
 _STEPS = 4
 """Of the loop over inputs, written out."""
-_AT_ONCE = 8
-"""So many inputs are written out without a loop."""
 
 
 def plus(offset: int) -> str:
@@ -109,7 +107,7 @@ class SumTile:
         body = f"const int32_t {weights};\nconst int32_t {inputs};\n{sums}"
         if length == 1:
             return body
-        steps = unroll(length, length if length <= _AT_ONCE else _STEPS)
+        steps = unroll(length, _STEPS)
         written = fill("""
             #pragma GCC unroll {steps}
             for (int32_t i = 0; i < {steps}; i++) {
@@ -119,6 +117,7 @@ class SumTile:
         if steps == length:
             return written
         return fill("""
+            #pragma GCC unroll 1
             for (int32_t k = 0; k < {length}; k += {steps}) {
                 {written}
                 xs += {steps};
