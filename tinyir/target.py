@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from .board import Costs, Region
 from .diag import did_you_mean, error
 
 __all__ = ["TARGETS", "Target", "target_named"]
 
+_M4 = Costs()
+_M0PLUS = Costs(branch=1, load_next=2, store=2, address=0)
+
 
 @dataclass(frozen=True)
 class Target:
-    """A core. Costs and memory regions come with the kernels that need them."""
+    """A core, or a board around one. `tinyc --print-target NAME` writes it as a file that a user can change."""
 
     name: str
     summary: str
@@ -26,22 +31,44 @@ class Target:
     """One instruction for a*b+c with one rounding."""
     align: int = 16
     """Alignment of the arena and of every slot, bytes."""
+    dsp: bool = False
+    """Arm's DSP extension: two 16-bit multiply-accumulates in one instruction (SMLAD), saturation, SXTB16, SMMLA."""
+    regions: tuple[Region, ...] = ()
+    """The memories of a board; none where their sizes are not known, and nothing is checked."""
+    costs: Costs | None = None
+    """Cycles of its instructions, where there is a model of them."""
+    extends: str = ""
+    """The built-in target that a board's file extends."""
+
+    @property
+    def core(self) -> str:
+        """The built-in target behind this one: how to build for it, and what emulates it."""
+        return self.extends or self.name
+
+    def region(self, kind: Literal["ram", "flash"]) -> Region | None:
+        """Where the arena goes (ram), or the weights (flash)."""
+        return next((r for r in self.regions if r.kind == kind), None)
 
 
 _ALL = (
     Target("generic", "portable C99, no assumption about the core", float_registers=16),
     Target("host", "this machine: vectors of 8 floats, best built with -O3 -march=native", 16, 8, True, 32),
-    Target("cortex-m0plus", "Armv6-M, no FPU"),
-    Target("cortex-m4", "Armv7E-M with DSP and single-precision FPU", 32, 1, True),
-    Target("cortex-m7", "Armv7E-M with DSP and single-precision FPU, dual issue", 32, 1, True),
-    Target("cortex-m33", "Armv8-M mainline with DSP and single-precision FPU", 32, 1, True),
+    Target("cortex-m0plus", "Armv6-M, no FPU", costs=_M0PLUS),
+    Target("cortex-m4", "Armv7E-M with DSP and single-precision FPU", 32, 1, True, dsp=True, costs=_M4),
+    Target("cortex-m7", "Armv7E-M with DSP and single-precision FPU, dual issue", 32, 1, True, dsp=True),
+    Target("cortex-m33", "Armv8-M mainline with DSP and single-precision FPU", 32, 1, True, dsp=True),
+    Target("cortex-m55", "Armv8.1-M with DSP, FPU and vectors (MVE)", 32, 1, True, dsp=True),
     Target("rv32imc", "RISC-V, 32-bit integers, no FPU"),
 )
 TARGETS: dict[str, Target] = {t.name: t for t in _ALL}
 
 
 def target_named(name: str) -> Target:
-    """The target called `name`. Raises CompileError with a suggestion."""
+    """The target called `name`, or the one that the file `name` (*.toml) describes. Raises CompileError."""
+    if name.endswith(".toml"):
+        from .target_file import read_target
+
+        return read_target(name)
     if name not in TARGETS:
         raise error(f"there is no target called {name!r}", help=did_you_mean(name, TARGETS))
     return TARGETS[name]

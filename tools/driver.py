@@ -92,7 +92,7 @@ class Job:
     @property
     def options_text(self) -> str:
         """The options that shape the result, as they are recorded in the generated files."""
-        words = [f"-O{self.level}" if self.passes is None else f"-p {self.passes}", f"--target {self.target}"]
+        words = [f"-O{self.level}" if self.passes is None else f"-p {self.passes}", f"--target {Path(self.target).name}"]
         words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
         words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
@@ -279,7 +279,7 @@ def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: P
         module = load_module(job, context)
         passes = make_passes(job, module.level, quantised=any(op.opname.startswith("qnn.") for op in module.walk()))
     _give_samples(job, module, context)
-    module.attrs.update(options=job.options_text, target=job.target, pipeline=print_pipeline(passes))
+    module.attrs.update(options=job.options_text, target=context.target.name, pipeline=print_pipeline(passes))
     graph = GraphFacts()
     watched = (graph, _Stages(progress), *instruments)
     PassManager(passes, watched).run(module, context)

@@ -1,4 +1,4 @@
-"""What --list-passes, --list-ops and --list-targets print."""
+"""What --list-passes, --list-ops, --list-targets and --print-target print."""
 
 from __future__ import annotations
 
@@ -11,16 +11,29 @@ from typing import Any, cast
 
 from tinyir.pass_manager import Pass
 from tinyir.registry import OPERATORS, PASSES, PIPELINES, load_file
-from tinyir.target import TARGETS
+from tinyir.target import TARGETS, Target, target_named
+from tinyir.target_file import target_text
 
 from .cli import table
 
-__all__ = ["operators", "passes", "targets"]
+__all__ = ["operators", "passes", "target", "targets"]
 
 
 def targets() -> str:
-    """One line a target."""
-    return table([(t.name, t.summary) for t in TARGETS.values()], indent="")
+    """One line a target: what the core is, and what its kernels use."""
+    return table([(t.name, t.summary, _features(t)) for t in TARGETS.values()], indent="")
+
+
+def _features(target: Target) -> str:
+    floats = f"{target.float_registers} float registers" if target.float_registers else "integers only"
+    lanes = [f"{target.float_lanes} lanes"] if target.float_lanes > 1 else []
+    flags = [f.name for f in dataclasses.fields(target) if getattr(target, f.name) is True]
+    return ", ".join([floats, *lanes, *flags, *(["cycle model"] if target.costs else [])])
+
+
+def target(name: str) -> str:
+    """A target as TOML."""
+    return target_text(target_named(name))
 
 
 def passes(loaded: Sequence[str] = ()) -> str:

@@ -169,7 +169,7 @@ def form_of(target: Target) -> Form:
     """Which form the kernels have on `target`."""
     if target.float_lanes > 1:
         return "vector"
-    return "portable" if target.name == "generic" else "scalar"
+    return "portable" if target.core == "generic" else "scalar"
 
 
 def packed_block(channels: int, form: Form, registers: int) -> int:
