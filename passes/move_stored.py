@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tinyir.ir import Level, Value
+from tinyir.ir import Level
 from tinyir.opdef import Op
-from tinyir.ops import BroadcastTo, Concat, Dequantize, MaxPool, Pad, Reshape, Resize, Slice, Tile, Transpose
+from tinyir.ops import BroadcastTo, Concat, MaxPool, Pad, Reinterpret, Reshape, Resize, Slice, Tile, Transpose
 from tinyir.pass_manager import Pass
 from tinyir.rewrite import Rewriter, rewrites
 
-from ._quant_chains import moved, stored_source
+from .fuse_quantized import FuseQuantized
+
+_FUSE = FuseQuantized()
 
 
 class MoveStored(Pass):
@@ -30,18 +32,14 @@ class MoveStored(Pass):
     @rewrites(Reshape, Transpose, Slice, BroadcastTo, Tile, Pad, Resize, MaxPool)
     def move(self, op: Op, rw: Rewriter) -> None:
         """One operand."""
-        stored = stored_source(op.operands[0])
-        made = None if stored is None else moved(op, stored)
-        if made is not None:
-            inner = rw.insert_before(op, made, name=f"{op.results[0].name}_stored")
-            rw.replace(op, Dequantize(inner.results[0]))
+        _FUSE.move_stored(op, rw)
 
     @rewrites(Concat)
     def join(self, op: Concat, rw: Rewriter) -> None:
         """Several, all with the same scale and zero point."""
-        parts: list[Value] = [p for v in op.inputs if (p := stored_source(v)) is not None]
-        kinds = {(p.type.quant, p.type.dtype) for p in parts}
-        quant = parts[0].type.quant if parts else None
-        if len(parts) == len(op.inputs) and len(kinds) == 1 and quant is not None and quant.axis is None:
-            joined = rw.insert_before(op, Concat(tuple(parts), axis=op.axis), name=f"{op.out.name}_stored")
-            rw.replace(op, Dequantize(joined.out))
+        _FUSE.join_stored(op, rw)
+
+    @rewrites(Reinterpret)
+    def name_stored(self, op: Reinterpret, rw: Rewriter) -> None:
+        """Integers that come without a quantisation, as arguments do, get it where they come from."""
+        _FUSE.name_stored(op, rw)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +18,23 @@ import numpy as np
 from tinyir.diag import error
 from tinyir.ir import Array
 
+from .all_tensors import IntegerGraph, Report
 from .cli import Progress, table
 from .compare import ABSOLUTE, RELATIVE, Difference, argmax_agreement, argmax_hits, compare_arrays, merge
 from .driver import Compiled, Emission
 from .emulator import run_on_target
+from .exact import compare_c_directly
 from .harness import Run, run_on_host
-from .layers import LayerReport, compare_layers
+from .layers import LayerReport, compare_layers, kernel_calls
 from .program import Port, Program, Sample
 from .reference import Reference
 from .samples import NO_TRANSFORM, RANDOM_SAMPLES, Samples, Transform, beside, load_samples, random_samples
-from .toolchain import arm_compiler, host_compiler, is_emulated
+from .toolchain import core_compiler, host_compiler, is_emulated
 
 __all__ = ["CheckReport", "CheckSettings", "check_compiled"]
+
+_LOG = 3 << 20
+"""Bytes of tensors that an emulated board can keep beside inputs and outputs."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class CheckReport:
     instructions: int | None
     stack_bytes: int | None
     layers: LayerReport | None = None
+    exact: Report | None = None
+    """For a quantised model: every byte of every tensor, beside onnxruntime's integer path."""
 
     @property
     def total(self) -> Difference:
@@ -78,8 +86,8 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every value of every output is within bounds."""
-        return self.total.ok
+        """Whether every value of every output is within bounds, and every byte of a quantised model equal."""
+        return self.total.ok and (self.exact is None or not self.exact.mismatches)
 
     def as_json(self) -> dict[str, Any]:
         """One flat object; errors that are not finite are null."""
@@ -95,6 +103,11 @@ class CheckReport:
                          "max_abs_error": _finite(d.max_abs_error), "max_rel_error": _finite(d.max_rel_error)}
                         for name, d in self.outputs],
         }
+        if self.exact is not None:
+            fields["values"] += self.exact.values
+            fields["mismatches"] += self.exact.mismatches
+            fields["tensors"], fields["first_mismatch"] = self.exact.tensors, self.exact.first_mismatch
+            fields["no_integer_kernel"] = self.exact.no_integer_kernel
         if self.accuracy is not None:
             fields["accuracy"], fields["accuracy_ort"] = self.accuracy
         if self.layers is not None:
@@ -116,11 +129,25 @@ class CheckReport:
             lines.append(f"  same largest element as onnxruntime in {100 * self.argmax_agreement:.4g} % of the samples")
         if self.accuracy is not None:
             lines.append(f"  accuracy {100 * self.accuracy[0]:.4g} % (onnxruntime {100 * self.accuracy[1]:.4g} %)")
+        if self.exact is not None:
+            lines.append(_exact_text(self.exact))
         if self.instructions is not None:
             lines.append(f"  {self.instructions:,} instructions, {self.stack_bytes:,} bytes of stack")
         if self.layers is not None:
             lines.append(self.layers.text())
         return "\n".join(lines)
+
+
+def _exact_text(exact: Report) -> str:
+    """What the comparison of all bytes found."""
+    found = "every byte equals onnxruntime's" if not exact.mismatches else \
+        f"{exact.mismatches:,} values differ, first in {exact.first_mismatch}"
+    lines = [f"  {exact.tensors} tensors, {exact.values:,} values: {found}"]
+    if exact.no_integer_kernel:
+        nodes = ", ".join(exact.no_integer_kernel[:3]) + (", ..." if len(exact.no_integer_kernel) > 3 else "")
+        lines.append(f"  onnxruntime has no integer kernel for {len(exact.no_integer_kernel)} nodes ({nodes}); what "
+                     "follows them is not compared here")
+    return "\n".join(lines)
 
 
 def _finite(value: float) -> float | None:
@@ -132,9 +159,24 @@ def check_compiled(compiled: Compiled, emission: Emission, settings: CheckSettin
 
     Raises CompileError where something cannot be built, run or read; a difference is a result, not an error.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        return _check_against(_reference_path(compiled, Path(folder)), compiled, emission, settings, progress)
+
+
+def _reference_path(compiled: Compiled, folder: Path) -> Path:
+    """The ONNX model to compare with: the source, or one that is written into `folder`."""
+    if compiled.reference_model is None:
+        return Path(compiled.job.source)
+    path = folder / f"{Path(compiled.job.source).stem}_quantised.onnx"
+    path.write_bytes(compiled.reference_model)
+    return path
+
+
+def _check_against(path: Path, compiled: Compiled, emission: Emission, settings: CheckSettings,
+                   progress: Progress) -> CheckReport:
     job = compiled.job
     program = compiled.c_program(emission)
-    reference = Reference(job.source)
+    reference = Reference(path)
     ports = _model_ports(reference, program)
     samples = _samples(job.source, ports, settings, is_emulated(job.target))
     ours = [tuple(p.from_model(a) for a, p in zip(sample, program.inputs, strict=True)) for sample in samples.inputs]
@@ -146,11 +188,27 @@ def check_compiled(compiled: Compiled, emission: Emission, settings: CheckSettin
     if settings.layers:
         with progress.stage("comparing layers"):
             layers = compare_layers(compiled, emission, reference, samples.inputs, ours, settings.cc, settings.cflags)
-    return _report(compiled, reference, samples, run, expected, layers)
+    exact = _compare_bytes(compiled, emission, samples.inputs, ours, settings, progress)
+    return _report(compiled, reference, samples, run, expected, layers, exact)
+
+
+def _compare_bytes(compiled: Compiled, emission: Emission, samples: Sequence[Sample], ours: Sequence[Sample],
+                   settings: CheckSettings, progress: Progress) -> Report | None:
+    """All tensors of a model that came quantised, unless its boundary was changed; on an emulated core if they fit."""
+    job = compiled.job
+    if job.quantization.scheme is not None or job.quantization.io is not None:
+        return None
+    graph = IntegerGraph(Path(job.source))
+    if not graph.computes_integers:
+        return None
+    if is_emulated(job.target) and sum(op.writes[0].type.size_bytes for op in kernel_calls(compiled.module)) > _LOG:
+        return None
+    with progress.stage("comparing every tensor"):
+        return compare_c_directly(compiled, emission, graph, samples, ours, settings.cc, settings.cflags)
 
 
 def _report(compiled: Compiled, reference: Reference, samples: Samples, run: Run, expected: Sequence[Sample],
-            layers: LayerReport | None) -> CheckReport:
+            layers: LayerReport | None, exact: Report | None) -> CheckReport:
     outputs = tuple(
         (name, merge([compare_arrays(got[i], want[i]) for got, want in zip(run.outputs, expected, strict=True)]))
         for i, name in enumerate(reference.outputs))
@@ -160,7 +218,7 @@ def _report(compiled: Compiled, reference: Reference, samples: Samples, run: Run
     job, facts = compiled.job, compiled.facts
     return CheckReport(Path(job.source).name, job.target, run.where, samples.source, len(samples.inputs), outputs,
                        argmax_agreement(run.outputs, expected), accuracy, facts.arena_bytes, facts.const_bytes,
-                       run.instructions, run.stack_bytes, layers)
+                       run.instructions, run.stack_bytes, layers, exact)
 
 
 def _model_ports(reference: Reference, program: Program) -> list[Port]:
@@ -193,7 +251,7 @@ def _in_model_order(program: Program, run: Run) -> Run:
 
 def _run(program: Program, samples: Sequence[tuple[Array, ...]], target: str, settings: CheckSettings) -> Run:
     if is_emulated(target):
-        compiler = arm_compiler(target, cc=settings.cc, cflags=settings.cflags)
+        compiler = core_compiler(target, cc=settings.cc, cflags=settings.cflags)
         return run_on_target(program, samples, target, compiler=compiler, cache=settings.cache)
     host = host_compiler(cc=settings.cc, cflags=settings.cflags)
     run = run_on_host(program, samples, compiler=host, cache=settings.cache)

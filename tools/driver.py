@@ -26,6 +26,7 @@ from .cli import Parser, Progress
 from .facts import Facts, GraphFacts, gather_facts
 from .options import pairs
 from .program import Port, Program, program_of
+from .reference_model import ReferenceModel
 from .samples import NO_TRANSFORM, Transform
 
 __all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of", "load_module",
@@ -134,6 +135,8 @@ class Compiled:
     passes: list[Pass]
     context: Context
     facts: Facts
+    reference_model: bytes | None = None
+    """The ONNX model to check against, where that is not the source (--quantize, --io)."""
 
     def c_program(self, emission: Emission) -> Program:
         """The C of the module. Raises CompileError where it is not at mem level."""
@@ -281,9 +284,11 @@ def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: P
     _give_samples(job, module, context)
     module.attrs.update(options=job.options_text, target=context.target.name, pipeline=print_pipeline(passes))
     graph = GraphFacts()
-    watched = (graph, _Stages(progress), *instruments)
+    wanted = job.quantization
+    written = ReferenceModel(quantize=wanted.scheme is not None, io=wanted.io)
+    watched = (graph, _Stages(progress), written, *instruments)
     PassManager(passes, watched).run(module, context)
-    return Compiled(job, module, passes, context, gather_facts(module, graph))
+    return Compiled(job, module, passes, context, gather_facts(module, graph), written.data)
 
 
 def _give_samples(job: Job, module: Module, context: Context) -> None:
