@@ -33,10 +33,10 @@ from .qharness import lowered, per_tensor, stored
 GCC = "arm-none-eabi-gcc"
 CORES = {"cortex-m0plus": ("-mcpu=cortex-m0plus", "-mthumb"),
          "cortex-m4": ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=soft")}
-# What the compiler's support library has for integers: 64-bit products, quotients and shifts.
+# What the support library of the compiler has for integers: 64-bit products, quotients, shifts, leading zeros.
 INTEGER_ROUTINES = {"__aeabi_lmul", "__aeabi_uldivmod", "__aeabi_ldivmod", "__aeabi_llsl", "__aeabi_llsr",
                     "__aeabi_lasr", "__aeabi_idiv",
-                    "__aeabi_idivmod", "__aeabi_uidiv", "__aeabi_uidivmod", "__gnu_thumb1_case_uqi",
+                    "__aeabi_idivmod", "__aeabi_uidiv", "__aeabi_uidivmod", "__clzdi2", "__gnu_thumb1_case_uqi",
                     "__gnu_thumb1_case_sqi", "__gnu_thumb1_case_uhi", "__gnu_thumb1_case_shi"}
 
 
