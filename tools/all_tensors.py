@@ -30,7 +30,7 @@ from .driver import Compiled, Emission
 from .layers import kernel_calls, record
 from .program import Sample
 
-__all__ = ["Report", "compare_all", "compare_c"]
+__all__ = ["IntegerGraph", "Report", "compare_all", "compare_c", "different_bytes", "reading"]
 
 _INTEGER = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DequantizeLinear")
 """Beginnings of the names of operators that compute on integers, or exactly from them."""
@@ -69,7 +69,7 @@ def compare_all(model_path: str | Path, module: Module, inputs: Sequence[Sample]
     """
     if module.level == "mem":
         raise error("tensors are compared before lower-to-mem; this module is at level mem")
-    graph = _Graph(Path(model_path))
+    graph = IntegerGraph(Path(model_path))
     report = Report(tensors=len(graph.matched(module)))
     for sample in inputs:
         _Walk(module, graph, graph.tensors(sample), report).run(sample)
@@ -79,7 +79,7 @@ def compare_all(model_path: str | Path, module: Module, inputs: Sequence[Sample]
 # -- onnxruntime -----------------------------------------------------------------------------------------------------
 
 
-class _Graph:
+class IntegerGraph:
     """onnxruntime's optimised graph of a model, and a session that gives all its tensors."""
 
     def __init__(self, path: Path) -> None:
@@ -132,8 +132,9 @@ class _Graph:
         return {node.name: node.output[0] for node in self.nodes if node.name}
 
     def tensor_of(self, op: Op) -> str | None:
-        """The tensor that the result of `op` stands for."""
-        named = self._by_name.get(op.results[0].name)
+        """The tensor that what `op` computes stands for."""
+        value = op.results[0] if op.results else op.writes[0]
+        named = self._by_name.get(value.name)
         if named is not None:
             return named
         found = [self._by_node[node] for node in origins(op.loc) if node in self._by_node]
@@ -142,6 +143,11 @@ class _Graph:
     def matched(self, module: Module) -> list[Op]:
         """The ops whose results are compared."""
         return [op for op in _computing(module) if self.tensor_of(op) is not None]
+
+    @property
+    def computes_integers(self) -> bool:
+        """Whether onnxruntime has integer kernels for some of it."""
+        return any(node.op_type.startswith(_INTEGER[:-1]) for node in self.nodes)
 
     def is_exact(self, tensor: str) -> bool:
         """Whether integers, or exact moves of them, make the tensor; else it went through float arithmetic."""
@@ -166,7 +172,7 @@ def _computing(module: Module) -> list[Op]:
 class _Walk:
     """One sample through the module, op by op, each result beside its tensor."""
 
-    def __init__(self, module: Module, graph: _Graph, tensors: Mapping[str, Array], report: Report) -> None:
+    def __init__(self, module: Module, graph: IntegerGraph, tensors: Mapping[str, Array], report: Report) -> None:
         self.module = module
         self.graph = graph
         self.tensors = tensors
@@ -209,7 +215,7 @@ class _Walk:
             if result.name not in self.report.unmatched:
                 self.report.unmatched.append(result.name)
             return
-        different = _different(mine, theirs)
+        different = different_bytes(mine, theirs)
         if self.graph.is_exact(tensor):
             self.report.add(node, mine.size, different)
             return
@@ -229,7 +235,7 @@ def reading(tensor: Array, like: Array) -> Array | None:
     return min(fitting, key=lambda r: int(np.count_nonzero(r != like)), default=None)
 
 
-def _different(a: Array, b: Array) -> int:
+def different_bytes(a: Array, b: Array) -> int:
     """How many elements differ in their bytes."""
     words = np.dtype(f"u{a.dtype.itemsize}")
     return int(np.count_nonzero(np.ascontiguousarray(a).view(words) != np.ascontiguousarray(b).view(words)))
@@ -265,5 +271,5 @@ def compare_c(compiled: Compiled, emission: Emission, inputs: Sequence[Sample], 
         run(compiled.module, [np.asarray(a) for a in sample], keep)
         for op, mine, theirs in zip(calls, written, arrays, strict=True):
             node = ", ".join(origins(op.loc)) or op.opname
-            report.add(node, mine.size, _different(mine, theirs))
+            report.add(node, mine.size, different_bytes(mine, theirs))
     return report

@@ -23,12 +23,14 @@ from tinyir.types import U8
 from .cli import table
 from .compare import Difference, compare_arrays, merge
 from .driver import Compiled, Emission
+from .emulator import run_on_target
 from .harness import HOST_FLAGS, run_library
 from .program import Port, Program, Sample
 from .reference import Reference
-from .toolchain import host_compiler, shared_library
+from .toolchain import arm_compiler, host_compiler, is_emulated, shared_library
 
-__all__ = ["LayerReport", "LayerResult", "compare_layers", "kernel_calls", "record"]
+__all__ = ["LayerReport", "LayerResult", "compare_layers", "kernel_calls", "record",
+           "recording"]
 
 _FEW = 5
 """Samples that are compared; each brings every tensor of the model."""
@@ -122,7 +124,7 @@ _RECORDER = """\
 #include <stdint.h>
 #include <stddef.h>
 #include "{header}"
-int {name}_record_run({parameters});
+#include "{name}_record.h"
 static unsigned char *place;
 static void keep(void *user, int32_t layer, const void *data, size_t bytes)
 {{
@@ -138,21 +140,29 @@ int {name}_record_run({parameters})
 """
 
 
-def record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc: str | None, cflags: str) \
-        -> list[list[Array]]:
-    """What each call wrote, sample by sample. A second C file gives the hooks' data out as one more output."""
-    sizes = [op.writes[0].type.size_bytes for op in calls]
+def recording(program: Program, calls: Sequence[Op]) -> Program:
+    """A program around `program` (with hooks) that gives what each call wrote as one more output, call after call."""
+    name = f"{program.name}_record"
     count = len(program.inputs) + len(program.outputs) + (program.caller_arena is not None)
-    source = _RECORDER.format(header=program.header, name=program.name, last=count,
-                              parameters=", ".join(f"void *p{i}" for i in range(count + 1)),
+    parameters = ", ".join(f"void *p{i}" for i in range(count + 1))
+    source = _RECORDER.format(header=program.header, name=program.name, last=count, parameters=parameters,
                               arguments=", ".join(f"p{i}" for i in range(count)))
-    log = Port("log", (sum(sizes),), U8)
-    recording = replace(program, name=f"{program.name}_record", outputs=(*program.outputs, log),
-                        files={**program.files, f"{program.name}_record.c": source.encode()})
+    log = Port("log", (sum(op.writes[0].type.size_bytes for op in calls),), U8)
+    files = {**program.files, f"{name}.c": source.encode(), f"{name}.h": f"int {name}_run({parameters});\n".encode()}
+    return replace(program, name=name, outputs=(*program.outputs, log), files=files)
+
+
+def record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc: str | None, cflags: str,
+           target: str = "generic") -> list[list[Array]]:
+    """What each call wrote, sample by sample, on this machine or on the emulated core `target`."""
+    recorder = recording(program, calls)
+    if is_emulated(target):
+        run = run_on_target(recorder, samples, target, compiler=arm_compiler(target, cc=cc, cflags=cflags))
+        return [_split(outputs[-1].tobytes(), calls) for outputs in run.outputs]
     compiler = host_compiler(cc=cc, cflags=cflags)
     with tempfile.TemporaryDirectory(prefix="tinyc-") as name:
-        library = shared_library(recording.files, compiler, Path(name), HOST_FLAGS)
-        logs = [outputs[-1] for outputs in run_library(recording, library, samples).outputs]
+        library = shared_library(recorder.files, compiler, Path(name), HOST_FLAGS)
+        logs = [outputs[-1] for outputs in run_library(recorder, library, samples).outputs]
     return [_split(log.tobytes(), calls) for log in logs]
 
 
