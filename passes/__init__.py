@@ -6,6 +6,7 @@ from . import (
     calibrate,
     canonicalize,
     correct_bias,
+    dead_channels,
     equalize_layers,
     fold_batch_norm,
     fold_constants,
@@ -30,8 +31,8 @@ from . import (
 )
 
 __all__ = [
-    "calibrate", "canonicalize", "correct_bias", "equalize_layers", "fold_batch_norm", "fold_constants",
-    "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness", "lower_to_mem",
-    "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize", "recognise_activations",
-    "round_weights", "search_quantization", "set_io", "stream",
+    "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "fold_batch_norm",
+    "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness",
+    "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize",
+    "recognise_activations", "round_weights", "search_quantization", "set_io", "stream",
 ]

@@ -3,7 +3,8 @@
 -O0 keeps the model as it is written: what is quantised is computed on integers, pairs of transposes that meet are
     dropped, each operator becomes a kernel, buffers share memory. For looking at one layer at a time, and for telling
     a bug in a pass from one elsewhere.
--O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers.
+-O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers,
+    no channel of a quantised layer that is constant or that nobody reads.
 -O2 is the default. It adds nothing to -O1 yet that would change results or cost memory.
 -O3 may spend memory for speed, -Os speed for memory.
 
@@ -18,7 +19,8 @@ from __future__ import annotations
 from tinyir.registry import PIPELINES
 
 _LAYOUT = "fuse-quantized,canonicalize,fold-constants,layout-nhwc,canonicalize"
-_FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize"
+_FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize," \
+    "dead-channels"
 _LOWER = "lower-to-mem,plan-arena"
 
 _LEVELS = {
