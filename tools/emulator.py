@@ -1,4 +1,4 @@
-"""Runs a compiled model on an emulated Cortex-M and measures it: instructions and stack.
+"""Runs a compiled model on an emulated core and measures it: instructions and stack.
 
     run_on_target(program, samples, "cortex-m4")     -> Run(outputs, instructions=9_876_543, stack_bytes=312)
 
@@ -16,21 +16,25 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from tinyir.diag import error
 
-from .firmware import BOARDS, RESULT_FILE, TICK, Layout, linker_script, main_source, plan_layout, startup_source
+from .cores import Core, core_named
+from .firmware import RESULT_FILE, Layout, board_of, entry_of, harness_files, linker_script, plan_layout
 from .harness import Run, failure, pack, unpack
 from .program import Program, Sample
-from .toolchain import Compiler, arm_compiler, core_named, firmware
+from .toolchain import Compiler, core_compiler, firmware
 
-__all__ = ["ARM_FLAGS", "Emulator", "emulators_present", "find_emulator", "run_on_target"]
+__all__ = ["ARM_FLAGS", "Emulator", "build_image", "emulators_for", "emulators_present", "find_emulator", "run_image",
+           "run_on_target"]
 
 Emulator = Literal["auto", "qemu", "unicorn"]
 ARM_FLAGS = ("-std=c99", "-O3")
 _QEMU = "qemu-system-arm"
+_HELP = "python -m pip install 'tinyc[emulate]' brings unicorn; --target generic runs on this machine"
 _LONGEST = 900.0
 """Seconds after which an emulated run is given up."""
 
@@ -41,16 +45,26 @@ def emulators_present() -> list[Emulator]:
     return [*found, "unicorn"] if importlib.util.find_spec("unicorn") is not None else found
 
 
-def find_emulator(prefer: Emulator = "auto") -> Emulator:
-    """The emulator to use. Raises CompileError if it is not there."""
+def emulators_for(core: Core) -> list[Emulator]:
+    """The installed emulators that have `core`, the preferred one first."""
+    having: dict[Emulator, str | None] = {"qemu": core.machine, "unicorn": core.unicorn}
+    return [name for name in emulators_present() if having[name] is not None]
+
+
+def find_emulator(prefer: Emulator = "auto", target: str = "cortex-m4") -> Emulator:
+    """The emulator to use for `target`. Raises CompileError if it is not there."""
     wanted = os.environ.get("TINYC_EMULATOR", "auto") if prefer == "auto" else prefer
-    present = emulators_present()
-    for name in present:
+    core = core_named(target)
+    for name in emulators_for(core):
         if wanted in ("auto", name):
             return name
+    needed = _QEMU if core.unicorn is None else "PyPI's unicorn" if core.machine is None else None
+    if needed is not None and wanted in ("auto", "unicorn" if core.machine is None else "qemu"):
+        raise error(f"{core.name} needs {needed}, which was not found", help=_HELP)
+    if needed is not None:
+        raise error(f"{wanted} has no {core.name}; {needed} has it", help=_HELP)
     raise error("no emulator was found" if wanted == "auto" else f"the emulator {wanted} was not found",
-                notes=(f"looked for {_QEMU} and PyPI's unicorn",),
-                help="python -m pip install 'tinyc[emulate]' brings one; --target generic runs on this machine")
+                notes=(f"looked for {_QEMU} and PyPI's unicorn",), help=_HELP)
 
 
 def run_on_target(program: Program, samples: Sequence[Sample], target: str, *, compiler: Compiler | None = None,
@@ -59,24 +73,28 @@ def run_on_target(program: Program, samples: Sequence[Sample], target: str, *, c
 
     Raises CompileError where a tool is missing, the C does not build, faults or returns an error.
     """
-    core_named(target)
-    chosen = find_emulator(emulator)
-    compiler = compiler or arm_compiler(target)
-    board = BOARDS[target]
-    batch = _batch(program, len(samples), board.traffic_bytes)
+    chosen = find_emulator(emulator, target)
+    compiler = compiler or core_compiler(target)
+    batch = _batch(program, len(samples), board_of(target).traffic_bytes)
     with tempfile.TemporaryDirectory(prefix="tinyc-") as name:
-        folder = Path(name)
         runs = []
         for start in range(0, len(samples), batch):
             part = samples[start:start + batch]
-            layout = plan_layout(program, board, len(part))
-            files = {**program.files, "tinyc_startup.c": startup_source(board),
-                     "tinyc_main.c": main_source(program, board, layout)}
-            image = firmware(files, compiler, folder, script=linker_script(board), flags=flags, cache=cache)
-            runs.append(_run_image(chosen, image, program, part, target, layout))
+            image = build_image(program, target, len(part), compiler, Path(name), flags=flags, cache=cache)
+            runs.append(run_image(chosen, image, program, part, target))
     outputs = [sample for run in runs for sample in run.outputs]
     stacks = max(run.stack_bytes or 0 for run in runs)
-    return Run(outputs, (), runs[-1].instructions, stacks, f"{target} ({chosen}, {compiler})")
+    return replace(runs[-1], outputs=outputs, stack_bytes=stacks, where=f"{target} ({chosen}, {compiler})")
+
+
+def build_image(program: Program, target: str, samples: int, compiler: Compiler, folder: Path, *,
+                flags: Sequence[str] = ARM_FLAGS, layers: int = 0, cache: Path | None = None) -> Path:
+    """An image in `folder` that runs `program` on `samples` inputs at a time; with `layers`, its C calls tinyc_mark."""
+    board = board_of(target)
+    layout = plan_layout(program, board, samples)
+    files = {**program.files, **harness_files(program, target, layout, layers=layers)}
+    return firmware(files, compiler, folder, script=linker_script(board), flags=flags, cache=cache,
+                    entry=entry_of(program, target))
 
 
 def _batch(program: Program, samples: int, room: int) -> int:
@@ -85,10 +103,12 @@ def _batch(program: Program, samples: int, room: int) -> int:
     return max(1, min(samples, room // max(1, each)))
 
 
-def _run_image(emulator: Emulator, image: Path, program: Program, samples: Sequence[Sample], target: str,
-               layout: Layout) -> Run:
+def run_image(emulator: Emulator, image: Path, program: Program, samples: Sequence[Sample], target: str, *,
+              layers: int = 0) -> Run:
+    """Run an image made by `build_image` for as many samples."""
+    layout = plan_layout(program, board_of(target), len(samples))
     if emulator == "qemu":
-        return _run_in_qemu(image, program, samples, target, layout)
+        return _run_in_qemu(image, program, samples, target, layout, layers)
     from .emulator_unicorn import run_in_unicorn
 
     return run_in_unicorn(image, program, samples, target, layout)
@@ -96,7 +116,7 @@ def _run_image(emulator: Emulator, image: Path, program: Program, samples: Seque
 
 def _input_block(program: Program, samples: Sequence[Sample], layout: Layout) -> bytes:
     """All inputs as they lie in memory."""
-    start = BOARDS["cortex-m4"].large if not layout.inputs else min((*layout.inputs[0], layout.output_start))
+    start = min((*(a for row in layout.inputs for a in row), layout.output_start))
     block = bytearray(layout.output_start - start)
     for sample, addresses in zip(samples, layout.inputs, strict=True):
         for data, address in zip(pack(program, sample), addresses, strict=True):
@@ -104,12 +124,13 @@ def _input_block(program: Program, samples: Sequence[Sample], layout: Layout) ->
     return bytes(block)
 
 
-def _run_in_qemu(image: Path, program: Program, samples: Sequence[Sample], target: str, layout: Layout) -> Run:
+def _run_in_qemu(image: Path, program: Program, samples: Sequence[Sample], target: str, layout: Layout,
+                 layers: int) -> Run:
     folder = image.parent
     block = _input_block(program, samples, layout)
     (folder / "inputs.bin").write_bytes(block)
     loader = f"loader,file=inputs.bin,addr={layout.output_start - len(block):#x},force-raw=on"
-    words = [_QEMU, "-M", core_named(target).machine, "-display", "none", "-monitor", "none", "-serial", "none",
+    words = [_QEMU, "-M", str(core_named(target).machine), "-display", "none", "-monitor", "none", "-serial", "none",
              "-semihosting-config", "enable=on,target=native", "-icount", "shift=0", "-kernel", image.name,
              *(("-device", loader) if block else ())]
     try:
@@ -122,10 +143,10 @@ def _run_in_qemu(image: Path, program: Program, samples: Sequence[Sample], targe
                       *(done.stdout + done.stderr).splitlines()[-5:])
     data = result.read_bytes()
     result.unlink()
-    return _read_result(program, data, layout)
+    return _read_result(program, data, layout, board_of(target).timer.instructions, layers)
 
 
-def _read_result(program: Program, data: bytes, layout: Layout) -> Run:
+def _read_result(program: Program, data: bytes, layout: Layout, tick: float, layers: int) -> Run:
     count = len(layout.inputs)
     rows = list(struct.iter_unpack("<iII", data[:12 * count]))
     bad = [status for status, _, _ in rows if status != 0]
@@ -133,4 +154,6 @@ def _read_result(program: Program, data: bytes, layout: Layout) -> Run:
         raise failure(f"{program.name}_run returned {bad[0]}, not 0")
     step = (layout.end - layout.output_start) // count
     outputs = [unpack(program, data[12 * count + i * step:12 * count + (i + 1) * step], 16) for i in range(count)]
-    return Run(outputs, (), rows[-1][1] * TICK, max(stack for _, _, stack in rows))
+    ticks = struct.unpack(f"<{layers}I", data[12 * count + step * count:]) if layers else ()
+    return Run(outputs, (), round(rows[-1][1] * tick), max(stack for _, _, stack in rows),
+               layer_instructions=tuple(round(n * tick) for n in ticks))

@@ -19,6 +19,7 @@ import numpy as np
 from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Array
 
+from .blocks import Block
 from .program import Program, Sample
 from .toolchain import Compiler, shared_library
 
@@ -40,6 +41,10 @@ class Run:
     stack_bytes: int | None = None
     """The most stack that a run used (emulated)."""
     where: str = "host"
+    blocks: tuple[Block, ...] = ()
+    """What the last run executed (unicorn)."""
+    layer_instructions: tuple[int, ...] = ()
+    """Instructions of each layer in the last run, by QEMU's timer; empty where it was not asked for."""
 
 
 def failure(message: str, *notes: str) -> CompileError:

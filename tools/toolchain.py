@@ -1,8 +1,8 @@
-"""Finds C compilers and runs them: for the host, and for bare-metal Arm.
+"""Finds C compilers and runs them: for the host, and for bare metal.
 
     cc = host_compiler()                          cc, gcc or clang on PATH, else the clang inside PyPI's `ziglang`
     shared_library({"m.c": b"..."}, cc, folder)   -> folder/libmodel.so
-    arm = arm_compiler("cortex-m4")               arm-none-eabi-gcc, else zig
+    arm = core_compiler("cortex-m4")              arm-none-eabi-gcc, else zig
     firmware(files, arm, folder, script=...)      -> folder/firmware.elf
 
 What is installed on the machine comes first; `prefer="zig"` or the environment variable TINYC_TOOLCHAIN=zig asks for
@@ -25,7 +25,9 @@ from typing import Literal
 
 from tinyir.diag import CompileError, Diagnostic, did_you_mean, error
 
-__all__ = ["STRICT", "Compiler", "Core", "Route", "arm_compiler", "compile_objects", "core_named", "firmware",
+from .cores import Core, core_named, is_emulated
+
+__all__ = ["STRICT", "Compiler", "Route", "arm_compiler", "compile_objects", "core_compiler", "core_named", "firmware",
            "host_compiler", "is_emulated", "routes_present", "shared_library", "undefined_symbols"]
 
 Route = Literal["auto", "system", "zig"]
@@ -33,43 +35,6 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffreestan
 """What the generated C must compile with, by gcc and clang alike."""
 
 _HOST_NAMES = ("cc", "gcc", "clang")
-_ARM_GCC = "arm-none-eabi-gcc"
-
-
-@dataclass(frozen=True)
-class Core:
-    """A processor that can be built for and emulated: how each tool calls it."""
-
-    name: str
-    gcc: tuple[str, ...]
-    zig: tuple[str, ...]
-    machine: str
-    """QEMU's board with this core."""
-    unicorn: str
-    """The name of unicorn's constant."""
-
-
-_FPU = ("-mthumb", "-mfloat-abi=hard")
-_EABI = ("-target", "thumb-freestanding-eabihf")
-_CORES = {c.name: c for c in (
-    Core("cortex-m4", ("-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16", *_FPU), (*_EABI, "-mcpu=cortex_m4+vfp4d16sp"),
-         "mps2-an386", "UC_CPU_ARM_CORTEX_M4"),
-    Core("cortex-m7", ("-mcpu=cortex-m7", "-mfpu=fpv5-sp-d16", *_FPU), (*_EABI, "-mcpu=cortex_m7+fp_armv8d16sp"),
-         "mps2-an500", "UC_CPU_ARM_CORTEX_M7"),
-)}
-
-
-def is_emulated(target: str) -> bool:
-    """Whether programs for `target` can be run here in an emulator (if one is installed)."""
-    return target in _CORES
-
-
-def core_named(target: str) -> Core:
-    """The core of `target`. Raises CompileError for one that cannot be emulated."""
-    if target not in _CORES:
-        raise error(f"target {target} cannot be emulated", help=did_you_mean(target, _CORES))
-    return _CORES[target]
-
 
 @dataclass(frozen=True)
 class Compiler:
@@ -131,7 +96,7 @@ def _given(cc: str, flags: tuple[str, ...]) -> Compiler:
     words = shlex.split(cc)
     found = shutil.which(words[0]) if words else None
     if found is None:
-        raise error(f"--cc: there is no program {cc!r}", help=did_you_mean(cc, (*_HOST_NAMES, _ARM_GCC)))
+        raise error(f"--cc: there is no program {cc!r}", help=did_you_mean(cc, (*_HOST_NAMES, "arm-none-eabi-gcc")))
     return Compiler((found, *words[1:]), "zig" if "zig" in words[0] else _kind(found), (), flags)
 
 
@@ -152,35 +117,39 @@ def host_compiler(*, cc: str | None = None, cflags: str = "", prefer: Route = "a
     return Compiler(zig, "zig", ("-fno-sanitize=undefined",), user)
 
 
-def arm_compiler(target: str, *, cc: str | None = None, cflags: str = "", prefer: Route = "auto") -> Compiler:
-    """A bare-metal C compiler for the core of `target`. Raises CompileError if there is none."""
+def core_compiler(target: str, *, cc: str | None = None, cflags: str = "", prefer: Route = "auto") -> Compiler:
+    """A bare-metal C compiler for the core `target`. Raises CompileError if there is none."""
     core, user = core_named(target), tuple(shlex.split(cflags))
     if cc is not None:
         given = _given(cc, user)
-        return replace(given, flags=_arm_flags(core, given.kind))
+        return replace(given, flags=_core_flags(core, given.kind))
     route = _route(prefer)
-    found = shutil.which(_ARM_GCC) if route != "zig" else None
+    found = shutil.which(core.compiler) if route != "zig" else None
     if found is not None:
-        return Compiler((found,), "gcc", _arm_flags(core, "gcc"), user)
+        return Compiler((found,), "gcc", _core_flags(core, "gcc"), user)
     zig = _zig() if route != "system" else None
     if zig is None:
-        raise error(f"no C compiler for {target} was found", notes=(f"looked for {_ARM_GCC} and PyPI's ziglang",),
-                    help="python -m pip install 'tinyc[cc]' brings one (or apt-get install gcc-arm-none-eabi)")
-    return Compiler(zig, "zig", _arm_flags(core, "zig"), user)
+        package = "gcc-arm-none-eabi" if core.family == "arm" else "gcc-riscv64-unknown-elf"
+        raise error(f"no C compiler for {target} was found", notes=(f"looked for {core.compiler} and PyPI's ziglang",),
+                    help=f"python -m pip install 'tinyc[cc]' brings one (or apt-get install {package})")
+    return Compiler(zig, "zig", _core_flags(core, "zig"), user)
 
 
-def _arm_flags(core: Core, kind: str) -> tuple[str, ...]:
+arm_compiler = core_compiler
+
+
+def _core_flags(core: Core, kind: str) -> tuple[str, ...]:
     common = ("-ffreestanding", "-ffunction-sections", "-fdata-sections")
     if kind == "gcc":
         return (*core.gcc, *common)
     if kind == "zig":
         return (*core.zig, *common, "-fno-sanitize=undefined", "-fomit-frame-pointer", "-fno-unwind-tables")
-    return ("--target=thumbv7em-none-eabihf", *core.gcc, *common, "-fomit-frame-pointer")
+    return (f"--target={core.triple}", *core.gcc, *common, "-fomit-frame-pointer")
 
 
 def routes_present(target: str | None = None) -> list[Route]:
-    """Which of the two routes could build for `target` (None: this machine)."""
-    names = _HOST_NAMES if target is None else (_ARM_GCC,)
+    """Which of the two routes could build for the core `target` (None: this machine)."""
+    names = _HOST_NAMES if target is None else (core_named(target).compiler,)
     found: list[Route] = ["system"] if any(shutil.which(n) for n in names) else []
     return [*found, "zig"] if _zig() is not None else found
 
