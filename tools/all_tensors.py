@@ -93,6 +93,7 @@ class IntegerGraph:
         self.nodes = list(model.graph.node)
         outputs = {output.name for output in model.graph.output}
         self.inputs = [i.name for i in model.graph.input]
+        self.outputs = [o.name for o in model.graph.output]
         names = [name for node in self.nodes for name in node.output if name and name not in outputs]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         self.session = self._session(model.SerializeToString(), "ORT_DISABLE_ALL")
@@ -226,13 +227,56 @@ class _Walk:
 
 
 def reading(tensor: Array, like: Array) -> Array | None:
-    """`tensor` in the order of axes of `like`: as it is, or channels last; the closer one where both fit."""
-    if tensor.dtype != like.dtype or tensor.size != like.size:
+    """`tensor` in the order of axes of `like`: as it is, or channels last; the closer one where both fit.
+
+    Where `like` has fewer channels than `tensor`, since dead ones were removed, those that stand for its channels.
+    """
+    if tensor.dtype != like.dtype or tensor.size < like.size:
         return None
     readings = [tensor, np.moveaxis(tensor, 1, -1)] if tensor.ndim >= 3 else [tensor]
     shape = [extent for extent in like.shape if extent != 1]
     fitting = [r.reshape(like.shape) for r in readings if [e for e in r.shape if e != 1] == shape]
+    if not fitting:
+        fitting = [part for r in readings if r.ndim and (part := _some_channels(r, like)) is not None]
     return min(fitting, key=lambda r: int(np.count_nonzero(r != like)), default=None)
+
+
+def _some_channels(tensor: Array, like: Array) -> Array | None:
+    wide, mine = tensor.reshape(-1, tensor.shape[-1]), like.reshape(-1, like.shape[-1])
+    if wide.shape[0] != mine.shape[0] or wide.shape[1] <= mine.shape[1]:
+        return None
+    return wide[:, _aligned(mine, wide)].reshape(like.shape)
+
+
+def _aligned(mine: Array, wide: Array) -> list[int]:
+    """For each column of `mine` one of `wide`, in order: equal ones if that is possible, else those that differ least.
+    """
+    places: list[int] = []
+    for column in mine.T:
+        start = places[-1] + 1 if places else 0
+        equal = [i for i in range(start, wide.shape[1]) if np.array_equal(wide[:, i], column)]
+        if not equal:
+            return _closest(mine, wide)
+        places.append(equal[0])
+    return places
+
+
+def _closest(mine: Array, wide: Array) -> list[int]:
+    """The alignment with the fewest differing elements, by dynamic programming over both orders."""
+    count, total = mine.shape[1], wide.shape[1]
+    cost = np.full((count + 1, total + 1), np.inf)
+    cost[0] = 0
+    for j in range(count):
+        differ = (wide != mine[:, j:j + 1]).sum(axis=0)
+        for i in range(j, total):
+            cost[j + 1, i + 1] = min(cost[j + 1, i], cost[j, i] + differ[i])
+    places, i = [], total
+    for j in range(count, 0, -1):
+        while cost[j, i] == cost[j, i - 1]:
+            i -= 1
+        places.append(i - 1)
+        i -= 1
+    return places[::-1]
 
 
 def different_bytes(a: Array, b: Array) -> int:

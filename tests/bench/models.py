@@ -1,4 +1,4 @@
-"""The float models of `../shared/models` and the real data that goes with each: one table for tests and benchmarks.
+"""The models of `../shared/models` and the real data that goes with each: one table for tests and benchmarks.
 
     model = MODELS["resnet8_f32"]
     arrays = model.arrays()            {"input": [500, 32, 32, 3], "y": [500]}, or None where there is no real data
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MODELS", "SHARED", "Model"]
+__all__ = ["MODELS", "QUANTISED", "SHARED", "Model"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -89,3 +89,33 @@ _ALL = (
     Model("vww_mobilenetv1_f32", "input", "person_images_96", _images(1 / 255), labels="y", classifies=True),
 )
 MODELS = {model.name: model for model in _ALL}
+
+
+def _stored(scale: float, zero: int) -> Callable[[Array], Array]:
+    """Real values as a model with an int8 input takes them."""
+    return lambda x: np.clip(np.rint(x / np.float32(scale) + zero), -128, 127).astype(np.int8)
+
+
+def _bytes(x: Array) -> Array:
+    return (x.astype(np.int16) - 128).astype(np.int8)
+
+
+_QUANTISED = (
+    Model("ad_autoencoder_int8", "input"),
+    Model("hello_world_int8", "input"),
+    Model("kws_dscnn_int8", "input", _KWS, _stored(0.584702909, 83), labels="y", classifies=True),
+    Model("kws_dscnn_int8_tf2onnx", "input_1", _KWS, _stored(0.584702909, 83), labels="y", classifies=True),
+    Model("mbv2_w035_144_ortq_int8", "input", classifies=True),
+    Model("mcunet_det_int8", "input", "det_images_160x128",
+          lambda x: _first((x.astype(np.float32) / 255 - _MEAN) / _DEVIATION)),
+    Model("mcunetv2_large_int8", "input", classifies=True),
+    Model("micro_kws_qop_int8", "serving_default_input:0", "micro_features180", labels="y_micro_kws", classifies=True),
+    Model("micro_speech_int8", "input", "micro_features180", _stored(0.101715684, -128), labels="y_micro_speech",
+          classifies=True),
+    Model("mnist_lenet300_int8", "input", "mnist_test500", lambda x: (x.astype(np.float32) / 255)[..., None], labels="y",
+          classifies=True),
+    Model("resnet8_int8", "input", "cifar10_test500", _bytes, labels="y", classifies=True),
+    Model("resnet8_ortq_u8s8", "input", "cifar10_test500", labels="y", classifies=True),
+    Model("vww_mobilenetv1_int8", "input", "person_images_96", _bytes, labels="y", classifies=True),
+)
+QUANTISED = {model.name: model for model in _QUANTISED}

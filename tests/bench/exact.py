@@ -1,0 +1,142 @@
+"""Compares every byte of quantised models with onnxruntime, and writes it down: `python tests/bench/exact.py [MODEL ..]`.
+
+    EXACT.md, exact.json      beside this file
+
+For each model, on all the real data there is and on 1000 random inputs: what every call of the C writes beside
+onnxruntime's integer path, on this machine and (20 random inputs) on an emulated Cortex-M4F; the interpreter beside
+onnxruntime; and the C built with other compilers and with flags that let a compiler fuse float operations. Accuracy of
+onnxruntime's integer path and of the C on the labels. With model names only these are measured anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models import QUANTISED, Model
+from tinyc.tools.all_tensors import IntegerGraph, Report, compare_all, compare_c
+from tinyc.tools.compare import argmax_hits
+from tinyc.tools.driver import Compiled, Emission, Job, compile_job
+from tinyc.tools.exact import compare_c_directly
+from tinyc.tools.program import Sample
+
+HERE = Path(__file__).resolve().parent
+RANDOM, EMULATED, FLAGGED = 1000, 20, 50
+FUSING = "-std=gnu11 -O3 -ffp-contract=fast -march=native"
+LARGE_MACS, MIDDLE_MACS = 30_000_000, 1_000_000
+LOG_BYTES = 3 << 20
+"""Tensors that an emulated board can record."""
+
+Row = dict[str, Any]
+
+
+def random_samples(compiled: Compiled, count: int) -> list[Sample]:
+    """Inputs of growing spread, so that layers see both quiet and saturated values."""
+    rng = np.random.default_rng(7)
+    return [tuple(_random(port.model_shape, port.dtype.numpy, rng, spread) for port in _ports(compiled))
+            for spread in np.linspace(0.1, 4, count)]
+
+
+def _ports(compiled: Compiled) -> Sequence[Any]:
+    return compiled.c_program(Emission("model")).inputs
+
+
+def _random(shape: tuple[int, ...], dtype: np.dtype[np.generic], rng: np.random.Generator, spread: float) -> Any:
+    if dtype.kind == "f":
+        return rng.normal(0, spread, shape).astype(dtype)
+    return np.clip(np.rint(rng.normal(0, 40 * spread, shape)), -128, 127).astype(dtype)
+
+
+def real_samples(model: Model) -> tuple[list[Sample], Any]:
+    """The real inputs, and their labels or None."""
+    arrays = model.arrays()
+    if arrays is None:
+        return [], None
+    shape_first = arrays[model.input]
+    return [(sample[None],) for sample in shape_first], arrays.get("y")
+
+
+def interpreted(macs: int) -> int:
+    """Inputs for the interpreter, by the size of the model."""
+    return RANDOM if macs < MIDDLE_MACS else 20 if macs < LARGE_MACS else 2
+
+
+def measure(model: Model) -> Row:
+    """Every comparison of one model."""
+    start = time.perf_counter()
+    compiled = compile_job(Job(str(model.path)))
+    graph = IntegerGraph(model.path)
+    before = compile_job(Job(str(model.path), stop_after="canonicalize")).module
+    random = random_samples(compiled, RANDOM)
+    real, labels = real_samples(model)
+    real = [tuple(a.reshape(p.model_shape) for a, p in zip(s, _ports(compiled), strict=True)) for s in real]
+    some = interpreted(compiled.facts.macs)
+    emission = Emission("model")
+
+    def direct(samples: Sequence[Sample], target: str = "generic", cc: str | None = None, flags: str = "") -> Report:
+        built = compiled if target == "generic" else compile_job(Job(str(model.path), target=target))
+        return compare_c_directly(built, emission, graph, samples, samples, cc, flags)
+
+    parts = {"real": direct(real), "random": direct(random), "interpreter": compare_all(model.path, before, random[:some]),
+             "c_interpreter": compare_c(compiled, emission, random[:min(some, 20)])}
+    for compiler in ("gcc", "clang"):
+        parts[f"{compiler}, fused"] = direct(random[:FLAGGED], cc=compiler, flags=FUSING)
+    if sum(v.type.size_bytes for op in compiled.module.walk() for v in op.writes) <= LOG_BYTES:
+        parts["cortex-m4"] = direct(random[:EMULATED], "cortex-m4")
+    row: Row = {name: {"tensors": r.tensors, "values": r.values, "mismatches": r.mismatches,
+                       "first_mismatch": r.first_mismatch, "no_integer_kernel": len(r.no_integer_kernel),
+                       "float_route": r.float_route} for name, r in parts.items()}
+    row["real_inputs"], row["interpreted"] = len(real), some
+    if labels is not None and model.classifies:
+        outputs = [tuple(graph.tensors(s)[o] for o in graph.outputs) for s in real]
+        row["accuracy"] = argmax_hits(outputs, labels)
+    row["seconds"] = round(time.perf_counter() - start, 1)
+    return row
+
+
+def text(results: dict[str, Row]) -> str:
+    """The table."""
+    lines = ["# Exactness of quantised models", "",
+             "Made by `python tests/bench/exact.py`. Every byte of every tensor that survives compilation is compared with",
+             f"onnxruntime's integer path: on all real data and {RANDOM} random inputs on this machine, on {EMULATED} on an",
+             f"emulated Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`;",
+             "the interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes of",
+             "those compared. Behind a node that onnxruntime computes in float the C is compared with the interpreter only,",
+             "and the interpreter goes on from onnxruntime's tensor.", "",
+             "| model | real data | random | Cortex-M4F | fused, gcc | fused, clang | interpreter | C and interpreter | "
+             "nodes in float | accuracy |", "| --- " + "| --: " * 9 + "|"]
+    for name in sorted(results):
+        row = results[name]
+        cells = [_cell(row, part) for part in ("real", "random", "cortex-m4", "gcc, fused", "clang, fused",
+                                               "interpreter", "c_interpreter")]
+        accuracy = f"{100 * row['accuracy']:.1f} %" if "accuracy" in row else "-"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['interpreter']['no_integer_kernel']} | {accuracy} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Row, part: str) -> str:
+    found = row.get(part)
+    return f"{found['mismatches']} of {found['values']:,}" if found and found["values"] else "-"
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="only these")
+    chosen = parser.parse_args().models or [name for name, model in QUANTISED.items() if model.path.exists()]
+    path = HERE / "exact.json"
+    results: dict[str, Row] = json.loads(path.read_text()) if path.exists() else {}
+    for name in chosen:
+        results[name] = measure(QUANTISED[name])
+        print(name, json.dumps(results[name]), flush=True)
+        path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        (HERE / "EXACT.md").write_text(text(results))
+
+
+if __name__ == "__main__":
+    main()
