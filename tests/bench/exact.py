@@ -82,7 +82,8 @@ def measure(model: Model) -> Row:
         built = compiled if target == "generic" else compile_job(Job(str(model.path), target=target))
         return compare_c_directly(built, emission, graph, samples, samples, cc, flags)
 
-    parts = {"real": direct(real), "random": direct(random), "interpreter": compare_all(model.path, before, random[:some]),
+    parts = {"real": direct(real), "random": direct(random),
+             "interpreter": compare_all(model.path, before, random[:some]),
              "c_interpreter": compare_c(compiled, emission, random[:min(some, 20)])}
     for compiler in ("gcc", "clang"):
         parts[f"{compiler}, fused"] = direct(random[:FLAGGED], cc=compiler, flags=FUSING)
@@ -102,12 +103,12 @@ def measure(model: Model) -> Row:
 def text(results: dict[str, Row]) -> str:
     """The table."""
     lines = ["# Exactness of quantised models", "",
-             "Made by `python tests/bench/exact.py`. Every byte of every tensor that survives compilation is compared with",
-             f"onnxruntime's integer path: on all real data and {RANDOM} random inputs on this machine, on {EMULATED} on an",
-             f"emulated Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`;",
-             "the interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes of",
-             "those compared. Behind a node that onnxruntime computes in float the C is compared with the interpreter only,",
-             "and the interpreter goes on from onnxruntime's tensor.", "",
+             "Made by `python tests/bench/exact.py`. Every byte of every tensor that survives compilation is compared",
+             f"with onnxruntime's integer path: on all real data and {RANDOM} random inputs on this machine, on",
+             f"{EMULATED} on an emulated Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`;",
+             "the interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes",
+             "of those compared. Behind a node that onnxruntime computes in float the C is compared with the interpreter",
+             "only, and the interpreter goes on from onnxruntime's tensor.", "",
              "| model | real data | random | Cortex-M4F | fused, gcc | fused, clang | interpreter | C and interpreter | "
              "nodes in float | accuracy |", "| --- " + "| --: " * 9 + "|"]
     for name in sorted(results):
