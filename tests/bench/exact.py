@@ -1,4 +1,4 @@
-"""Compares every byte of quantised models with onnxruntime, and writes it down: `python tests/bench/exact.py [MODEL ..]`.
+"""Compares every byte of quantised models with onnxruntime's: `python tests/bench/exact.py [MODEL ...]`.
 
     EXACT.md, exact.json      beside this file
 
@@ -31,6 +31,20 @@ FUSING = "-std=gnu11 -O3 -ffp-contract=fast -march=native"
 LARGE_MACS, MIDDLE_MACS = 30_000_000, 1_000_000
 LOG_BYTES = 3 << 20
 """Tensors that an emulated board can record."""
+
+_INTRODUCTION = f"""\
+# Exactness of quantised models
+
+Made by `python tests/bench/exact.py`. Every byte of every tensor that survives compilation is compared with
+onnxruntime's integer path: on all real data and {RANDOM} random inputs on this machine, on {EMULATED} on an emulated
+Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`; the
+interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes of those
+compared. Behind a node that onnxruntime computes in float the C is compared with the interpreter only, and the
+interpreter goes on from onnxruntime's tensor.
+"""
+_PARTS = ("real", "random", "cortex-m4", "gcc, fused", "clang, fused", "interpreter", "c_interpreter")
+_COLUMNS = ("model", "real data", "random", "Cortex-M4F", "fused, gcc", "fused, clang", "interpreter",
+            "C and interpreter", "nodes in float", "accuracy")
 
 Row = dict[str, Any]
 
@@ -102,21 +116,13 @@ def measure(model: Model) -> Row:
 
 def text(results: dict[str, Row]) -> str:
     """The table."""
-    lines = ["# Exactness of quantised models", "",
-             "Made by `python tests/bench/exact.py`. Every byte of every tensor that survives compilation is compared",
-             f"with onnxruntime's integer path: on all real data and {RANDOM} random inputs on this machine, on",
-             f"{EMULATED} on an emulated Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`;",
-             "the interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes",
-             "of those compared. Behind a node that onnxruntime computes in float the C is compared with the interpreter",
-             "only, and the interpreter goes on from onnxruntime's tensor.", "",
-             "| model | real data | random | Cortex-M4F | fused, gcc | fused, clang | interpreter | C and interpreter | "
-             "nodes in float | accuracy |", "| --- " + "| --: " * 9 + "|"]
+    lines = [_INTRODUCTION, f"| {' | '.join(_COLUMNS)} |", "| --- " + "| --: " * (len(_COLUMNS) - 1) + "|"]
     for name in sorted(results):
         row = results[name]
-        cells = [_cell(row, part) for part in ("real", "random", "cortex-m4", "gcc, fused", "clang, fused",
-                                               "interpreter", "c_interpreter")]
+        cells = [_cell(row, part) for part in _PARTS]
         accuracy = f"{100 * row['accuracy']:.1f} %" if "accuracy" in row else "-"
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['interpreter']['no_integer_kernel']} | {accuracy} |")
+        in_float = str(row["interpreter"]["no_integer_kernel"])
+        lines.append(f"| {' | '.join((name, *cells, in_float, accuracy))} |")
     return "\n".join(lines) + "\n"
 
 
