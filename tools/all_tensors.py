@@ -251,13 +251,13 @@ def _some_channels(tensor: Array, like: Array) -> Array | None:
 def _aligned(mine: Array, wide: Array) -> list[int]:
     """For each column of `mine` one of `wide`, in order: equal ones if that is possible, else those that differ least.
     """
+    columns, wanted = ([row.tobytes() for row in np.ascontiguousarray(a.T)] for a in (wide, mine))
     places: list[int] = []
-    for column in mine.T:
-        start = places[-1] + 1 if places else 0
-        equal = [i for i in range(start, wide.shape[1]) if np.array_equal(wide[:, i], column)]
-        if not equal:
+    for column in wanted:
+        try:
+            places.append(columns.index(column, places[-1] + 1 if places else 0))
+        except ValueError:
             return _closest(mine, wide)
-        places.append(equal[0])
     return places
 
 
