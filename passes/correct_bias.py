@@ -26,7 +26,7 @@ class CorrectBias(Pass):
     name = "correct-bias"
     level: ClassVar[Level] = "graph"
 
-    samples: int = option(64, "how many samples to look at")
+    samples: int = option(192, "how many samples to look at")
 
     def run(self, module: Module, ctx: Context) -> None:
         rewriter = self.rewriter(module, ctx)

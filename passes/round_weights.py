@@ -36,9 +36,9 @@ class RoundWeights(Pass):
     name = "round-weights"
     level: ClassVar[Level] = "graph"
 
-    samples: int = option(64, "how many samples to look at")
+    samples: int = option(192, "how many samples to look at")
     sweeps: int = option(3, "how often each weight is reconsidered")
-    damping: float = option(0.01, "how strongly weights are drawn to their float values")
+    damping: float = option(0.1, "how strongly weights are drawn to their float values")
 
     def run(self, module: Module, ctx: Context) -> None:
         rewriter = self.rewriter(module, ctx)
@@ -72,6 +72,8 @@ class _Moments:
     y: Array
     xx: Array  # [G, K, K], centred
     xy: Array  # [G, K, P], centred
+    count: int
+    """How many windows were seen."""
 
 
 def _groups(layer: Layer) -> int:
@@ -123,7 +125,7 @@ def _moments(layer: Layer, inputs: list[Array], wanted: list[Array]) -> _Moments
     x -= mean_x[:, None]
     turned = x.transpose(0, 2, 1)
     count = x.shape[1]
-    return _Moments(mean_x, mean_y, turned @ x / count, turned @ (y - mean_y[:, None]) / count)
+    return _Moments(mean_x, mean_y, turned @ x / count, turned @ (y - mean_y[:, None]) / count, count)
 
 
 def _bias(moments: _Moments, weight: Array) -> Array:
@@ -134,11 +136,12 @@ def _bias(moments: _Moments, weight: Array) -> Array:
 def _descend(moments: _Moments, weight: Array, target: Array, scales: Array, sweeps: int, damping: float) -> Array:
     """Stored weights [G, K, P] (whole numbers) of a lower error than `weight`; `target` are the float weights in steps.
 
-    error(w) = w' H w - 2 w' r + damping * mean(diag H) * |w - target|^2, with H and r in steps of each channel.
+    error(w) = w' H w - 2 w' r + pull * mean(diag H) * |w - target|^2, with H and r in steps of each channel. The fewer
+    windows there are for each weight, the stronger the pull: what a few samples do not show is not to be relied on.
     """
     weight = weight.copy()
     diagonal = np.einsum("gkk->gk", moments.xx)
-    pull = damping * np.maximum(diagonal.mean(axis=1), 1e-30)[:, None]  # [G, 1]
+    pull = (damping + weight.shape[1] / moments.count) * np.maximum(diagonal.mean(axis=1), 1e-30)[:, None]  # [G, 1]
     # gradient of the first two terms, in real units: xy - xx @ (w * scale)
     rest = moments.xy - moments.xx @ (weight * scales)
     for _ in range(sweeps):

@@ -3,8 +3,9 @@
     search-quantization     ->     equalize-layers,calibrate{method=mse},quantize,round-weights      (for instance)
 
 Every calibration method is tried with and without equalised layers; the best two of these also with corrected biases
-and with rounded weights. Each attempt works on a copy; the winner is then run on the module, with all samples. What is
-compared is the signal-to-noise ratio of the outputs (of a softmax: of its argument) on the calibration samples.
+and with rounded weights. Each attempt works on a copy and sees every second sample; what is compared is the
+signal-to-noise ratio of the outputs (of a softmax: of its argument) on the samples in between, so that what was learnt
+by heart does not count. The winner is then run on the module, with all samples.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class SearchQuantization(Pass):
     name = "search-quantization"
     level: ClassVar[Level] = "graph"
 
-    samples: int = option(48, "how many samples to try with")
+    samples: int = option(128, "how many samples to try with: half to quantise, half to compare")
 
     def run(self, module: Module, ctx: Context) -> None:
         methods = get_args(Method)
@@ -56,18 +57,32 @@ class SearchQuantization(Pass):
     def _attempt(self, pipeline: str, module: Module, ctx: Context) -> float:
         """The score of `pipeline` on a copy of `module`."""
         copy, _ = clone_module(module)
-        data = _Few(cast(CalibrationData, ctx.options.get(DATA)), self.samples)
-        inner = Context(ctx.target, options={**ctx.options, DATA: data} if ctx.options.get(DATA) else {})
+        inner = Context(ctx.target, options=dict(ctx.options))
+        data = ctx.options.get(DATA)
+        if data is not None:
+            inner.options[DATA] = _Half(cast(CalibrationData, data), self.samples, 0)
         PassManager(parse_pipeline(pipeline)).run(copy, inner)
+        if data is not None:
+            inner.options[DATA] = _Half(cast(CalibrationData, data), self.samples, 1)
         return measure(copy, inner, self.samples).score
 
 
 @dataclass(frozen=True)
-class _Few:
-    """The first samples of `data`."""
+class _Half:
+    """Of the first `count` samples of `data` every second one, from `first` on; all of them if there is only one."""
 
     data: CalibrationData
     count: int
+    first: int
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[list[Array]]:
-        return islice(self.data.samples(inputs), self.count)
+        found = islice(self.data.samples(inputs), self.count)
+        only = list(islice(found, 1))
+        yield from only if self.first == 0 else ()
+        rest = False
+        for number, sample in enumerate(found, 1):
+            rest = True
+            if number % 2 == self.first:
+                yield sample
+        if not rest and self.first:
+            yield from only
