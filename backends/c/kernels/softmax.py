@@ -11,6 +11,7 @@ from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
 
+from ..elementary import exp32, log32
 from ..text import fill
 from .base import evaluate
 from .eltwise import Pointwise
@@ -57,7 +58,14 @@ class Softmax(Pointwise, opname="k.softmax"):
         return 0
 
     def reference(self, x: Array, y: Array) -> None:
-        y[...] = evaluate(ops.LogSoftmax if self.logarithm else ops.Softmax, x, axis=self.axis)
+        if x.dtype != np.float32:
+            y[...] = evaluate(ops.LogSoftmax if self.logarithm else ops.Softmax, x, axis=self.axis)
+            return
+        shifted = x - x.max(axis=self.axis, keepdims=True)
+        powers = exp32(shifted)
+        # cumsum adds one element after the other, as the C does; sum would add in pairs
+        total = np.take(np.cumsum(powers, axis=self.axis, dtype=np.float32), [-1], axis=self.axis)
+        y[...] = shifted - log32(total) if self.logarithm else powers * (np.float32(1) / total)
 
     def source(self) -> str:
         if self.x.type.dtype.name != "f32":
