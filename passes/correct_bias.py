@@ -25,6 +25,7 @@ class CorrectBias(Pass):
 
     name = "correct-bias"
     level: ClassVar[Level] = "graph"
+    changes_results = True
 
     samples: int = option(192, "how many samples to look at")
 

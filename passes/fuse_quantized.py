@@ -73,6 +73,7 @@ class FuseQuantized(Pass):
 
     name = "fuse-quantized"
     level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
+    changes_results = True
 
     def run(self, module: Module, ctx: Context) -> None:
         super().run(module, ctx)

@@ -37,6 +37,7 @@ class NudgeScales(Pass):
 
     name = "nudge-scales"
     level: ClassVar[Level] = "graph"
+    changes_results = True
 
     reach: int = option(100, "how many units in the last place a scale may move")
 

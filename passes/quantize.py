@@ -54,6 +54,7 @@ class QuantizeFloats(Pass):
 
     name = "quantize"
     level: ClassVar[Level] = "graph"
+    changes_results = True
 
     scheme: Literal["int8"] = option("int8", "what to store")
     weights: WeightRange = option("minmax", "how the scale of a channel of weights follows from its elements")

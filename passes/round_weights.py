@@ -35,6 +35,7 @@ class RoundWeights(Pass):
 
     name = "round-weights"
     level: ClassVar[Level] = "graph"
+    changes_results = True
 
     samples: int = option(192, "how many samples to look at")
     sweeps: int = option(3, "how often each weight is reconsidered")

@@ -34,6 +34,7 @@ class SearchQuantization(Pass):
 
     name = "search-quantization"
     level: ClassVar[Level] = "graph"
+    changes_results = True
 
     samples: int = option(128, "how many samples to try with: half to quantise, half to compare")
 

@@ -170,7 +170,7 @@ class CheckEach(Instrument):
     """Runs the interpreter at the start and after every pass, and names the first pass that changed the answer.
 
     Floats may differ by 1e-5 * max|expected| + 1e-4 * |expected|, integers not at all. A pass that changes the types of
-    inputs or outputs begins a new comparison, and a remark says so.
+    inputs or outputs, or is meant to change results, begins a new comparison, and a remark says so.
     """
 
     seed: int = 0
@@ -187,8 +187,9 @@ class CheckEach(Instrument):
         self._signature = _signature(module)
 
     def after(self, number: int, pass_: Pass, module: Module, ctx: Context) -> None:
-        if _signature(module) != self._signature:
-            ctx.remark(f"{pass_.name} changed the types of inputs or outputs: checked against a new start from here on")
+        if pass_.changes_results or _signature(module) != self._signature:
+            what = "results" if pass_.changes_results else "the types of inputs or outputs"
+            ctx.remark(f"{pass_.name} changed {what}: checked against a new start from here on")
             self._begin(module)
             return
         for index, (found, expected) in enumerate(zip(run(module, self._inputs), self._expected, strict=True)):

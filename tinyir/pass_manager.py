@@ -44,6 +44,8 @@ class Pass:
     name: ClassVar[str] = ""
     level: ClassVar[Level | tuple[Level, ...]] = ("graph", "quant", "sched", "mem")
     to_level: ClassVar[Level | None] = None
+    changes_results: ClassVar[bool] = False
+    """Whether the module is meant to compute something else afterwards, as when floats become integers."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
