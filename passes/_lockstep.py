@@ -36,7 +36,7 @@ class Stepper:
         self.next = 0
         self.arrays: list[dict[Value, Array]] = [dict(zip(module.main.inputs, s, strict=True)) for s in inputs]
         self._constants: dict[Value, Array] = {}
-        self._last = {value: index for index, op in enumerate(self.ops) for value in op.reads}
+        self._last = {value: op for op in self.ops for value in op.reads}  # not by number: layers may get a bias
 
     def advance(self, op: Op) -> None:
         """Run all ops in front of `op`."""
@@ -59,7 +59,7 @@ class Stepper:
             found = op.reference(*arguments)
             arrays.update(zip(op.results, found if isinstance(found, tuple) else (found,), strict=True))
         for value in op.reads:
-            if self._last[value] == self.next:
+            if self._last.get(value) is op:
                 for arrays in self.arrays:
                     arrays.pop(value, None)
 

@@ -102,8 +102,10 @@ class Points:
         if value.type.dtype != F32 or not value.uses:
             return False
         op = value.op
-        if op is None or not self.integer(op):
+        if op is None:
             return any(self.integer(user) for user in value.users)
+        if not self.integer(op):  # a function right behind it is better computed in float as well
+            return value.only_user(Unary) is None and any(self.integer(user) for user in value.users)
         return not moves(op) and not self.absorbed(value)
 
     def absorbed(self, value: Value) -> bool:

@@ -42,6 +42,9 @@ from tinyir.ops import (
     Pad,
     QAdd,
     QAvgPool,
+    QConv2D,
+    QDense,
+    QDepthwiseConv2D,
     QMatMul,
     QMul,
     QReduceMean,
@@ -66,6 +69,7 @@ from ._points import is_kept
 from ._quant_chains import Chain, chain_before, moved, stored_bounds, stored_source
 from ._quant_islands import finish_islands
 from ._quant_layers import Clamp, Layer, accumulator_bias, quantised_layer
+from ._values import with_attrs
 
 
 class FuseQuantized(Pass):
@@ -163,6 +167,19 @@ class FuseQuantized(Pass):
             value = rw.insert_before(op, made, name=mover.results[0].name).results[0]
         value.name = op.out.name
         rw.replace(op, value)
+
+
+    @rewrites(Lookup)
+    def clamp(self, op: Lookup, rw: Rewriter) -> None:
+        """A table that only clamps what a layer has just stored is the layer's clamp."""
+        layer, table, dtype = op.x.op, op.table.data, op.x.type.dtype
+        if not isinstance(layer, (QConv2D, QDense, QDepthwiseConv2D)) or len(op.x.uses) != 1 or table is None \
+                or (op.x.type.quant, dtype) != (op.out.type.quant, op.out.type.dtype):
+            return
+        low, high = int(table.min()), int(table.max())
+        if np.array_equal(table, np.clip(np.arange(dtype.range[0], dtype.range[1] + 1), low, high)):
+            before = layer.clamp or dtype.range
+            rw.replace(op, with_attrs(layer, clamp=(max(before[0], low), min(before[1], high))))
 
 
 def _compute(op: Quantize, chain: Chain, rw: Rewriter) -> Value | None:

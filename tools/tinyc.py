@@ -184,8 +184,13 @@ class _Run:
     def _report(self, compiled: Compiled) -> dict[Path, bytes]:
         import json
 
+        from .quantisation import quantisation_facts
+
         report = {"model": self.job.source, "target": self.job.target, "options": self.job.options_text,
                   "tinyc": version_text(), **compiled.facts.as_json()}
+        quantised = quantisation_facts(compiled.context)
+        if quantised is not None:
+            report["quantisation"] = quantised
         return {Path(self.options.report): (json.dumps(report, indent=1) + "\n").encode()}
 
     # -- checking and telling ----------------------------------------------------------------------------------------
@@ -207,15 +212,23 @@ class _Run:
     def _print_details(self, compiled: Compiled) -> None:
         from tinyir.pass_manager import print_pipeline
 
+        from .quantisation import quantisation_table
+
         note(f"pipeline  {print_pipeline(compiled.passes)}")
         note(f"target    {compiled.context.target}")
+        errors = quantisation_table(compiled.context)
+        if errors is not None:
+            note(errors)
 
     def _print_table(self, compiled: Compiled, written: Sequence[Path]) -> None:
+        from .quantisation import quantisation_lines
+
         facts = compiled.facts
         rows = [("operators", f"{facts.operators:,}", f"of {facts.nodes:,} ONNX nodes" if facts.nodes else ""),
                 ("MACs", f"{facts.macs:,}", ""), ("parameters", f"{facts.parameters:,}", "")]
         if facts.level == "mem":
             rows += [("arena", f"{facts.arena_bytes:,}", "bytes"), ("constants", f"{facts.const_bytes:,}", "bytes")]
+        rows += quantisation_lines(compiled.context)
         rows.append(("time", f"{time.monotonic() - self.started:.2f}", "s"))
         note(f"{Path(self.job.source).name}: -O{self.job.level}, {self.job.target}" if self.job.passes is None
              else f"{Path(self.job.source).name}: {self.job.passes}, {self.job.target}")
