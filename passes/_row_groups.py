@@ -23,7 +23,7 @@ import numpy as np
 from tinyir.ir import Argument, Const, Func, Value
 from tinyir.opdef import Op
 from tinyir.ops import Reinterpret, Reshape, Return
-from tinyir.pace import RowNeeds, RowSchedule, folds_rows, schedule_rows
+from tinyir.row_schedule import RowNeeds, RowSchedule, folds_rows, schedule_rows
 
 __all__ = ["Memory", "best_groups"]
 
@@ -97,15 +97,15 @@ class _Costs:
         for index, op in enumerate(ops):
             if op.out in kept and not folds_rows(op):
                 continue
-            size = memory.size(op.out, schedule.rings[index])
+            size, fresh = (memory.size(op.out, rows) for rows in (schedule.rings[index], schedule.fresh[index]))
             readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
             if folds_rows(op):
                 held += (0 if op.out in kept else size) + memory.aligned(_sums(op))
-            elif self._is_held(index, readers, ops, schedule):
-                held += size
-            else:
-                for place in range(index, max(readers) + 1):
-                    flight[place] += size
+                continue
+            if fresh or self._is_held(index, readers, ops, schedule):
+                held, size = held + size, fresh
+            for place in range(index, max(readers, default=index) + 1):
+                flight[place] += size
         return _Group(self.before[first] + held + max(flight), held)
 
     def _is_held(self, index: int, readers: list[int], ops: Sequence[Op], schedule: RowSchedule) -> bool:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyir.ir import Arena, Func, Module, Value
-from tinyir.loops import base_of, carried_slots
-from tinyir.ops import Loop, Slot, View
+from tinyir.loops import bases_of, carried_slots
+from tinyir.ops import Join, Loop, Slot, View
 from tinyir.pass_manager import Analysis, Context
 
 
@@ -49,7 +49,7 @@ def _of_function(func: Func) -> list[Interval]:
     for number, op in enumerate(func.block.walk()):
         if isinstance(op, Slot):
             slots.append(op)
-        if isinstance(op, (Slot, View)):
+        if isinstance(op, (Join, Slot, View)):
             continue
         if isinstance(op, Loop):
             _extend(spans, list(carried_slots(op)), number, number + len(op.body))
@@ -60,10 +60,10 @@ def _of_function(func: Func) -> list[Interval]:
 def _extend(spans: dict[Slot, tuple[int, int]], used: list[Value], first: int, last: int) -> None:
     """Let the slots among `used` be live from `first` to `last` too."""
     for value in used:
-        base = base_of(value).op
-        if isinstance(base, Slot):
-            begin, end = spans.get(base, (first, last))
-            spans[base] = (min(begin, first), max(end, last))
+        for base in (b.op for b in bases_of(value)):
+            if isinstance(base, Slot):
+                begin, end = spans.get(base, (first, last))
+                spans[base] = (min(begin, first), max(end, last))
 
 
 def live_bytes(intervals: tuple[Interval, ...], arena: Arena | None = None) -> int:

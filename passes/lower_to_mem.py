@@ -148,10 +148,14 @@ def _lower_op(op: Op, low: Lowering) -> None:
 
 
 def _lower_stream(stream: Stream, low: Lowering) -> None:
-    schedule = stream.schedule
+    schedule, body = stream.schedule, stream.body
+    last = {op: max((body.index(user) for user in op.out.users if user in body), default=0) for op in body}
     with low.loop(schedule.steps):
-        for op, pace, ring in zip(stream.body, schedule.paces, schedule.rings, strict=True):
-            low.in_rows(op, pace, ring)
+        for index, op in enumerate(body):
             low.location = op.loc
+            low.in_rows(op, schedule.paces[index], schedule.rings[index], schedule.fresh[index])
             LOWERINGS.get(op.opname)(op, low)
+            for source, fresh in zip(body, schedule.fresh, strict=True):
+                if fresh and last[source] == index:
+                    low.keep(source)
         low.location = stream.loc

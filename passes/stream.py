@@ -25,11 +25,11 @@ from typing import ClassVar
 from tinyir.diag import did_you_mean, error, fuse
 from tinyir.ir import Argument, Block, Func, Level, Module, Result, Value
 from tinyir.opdef import Op
-from tinyir.ops import Quantize, Stream, Transpose, Yield
-from tinyir.pace import folds_rows, in_rows, schedule_rows
+from tinyir.ops import Dequantize, Quantize, Stream, Transpose, Yield
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import STREAMS, load_plugins
 from tinyir.rewrite import Rewriter
+from tinyir.row_schedule import folds_rows, in_rows, schedule_rows
 from tinyir.types import TensorType
 
 from ._row_groups import best_groups
@@ -52,6 +52,7 @@ class StreamRows(Pass):
         rewriter = self.rewriter(module, ctx)
         for func in module.funcs.values():
             _turn_before_quantize(func, rewriter)
+            _turn_behind_dequantize(func, rewriter)
             _sink(func)
             groups = self._groups(func)
             for group in groups:
@@ -79,6 +80,17 @@ def _turn_before_quantize(func: Func, rewriter: Rewriter) -> None:
         if isinstance(type_, TensorType) and type_.quant is not None and type_.quant.axis is None:
             turned = rewriter.insert_before(op, Transpose(quantize.x, op.attrs["perm"]), name=f"{quantize.x.name}_nhwc")
             rewriter.replace(op, Quantize(turned.out, result=type_))
+
+
+def _turn_behind_dequantize(func: Func, rewriter: Rewriter) -> None:
+    """Results that are transposed and then dequantised: likewise."""
+    for op in list(func.ops):
+        turned = op.x.defining(Transpose) if isinstance(op, Dequantize) else None
+        quant = None if turned is None else turned.out.type.quant
+        if turned is None or quant is None or quant.axis is not None or len(turned.out.uses) != 1:
+            continue
+        real = rewriter.insert_before(turned, Dequantize(turned.x))
+        rewriter.replace(op, Transpose(real.out, turned.perm))
 
 
 def _sink(func: Func) -> None:
@@ -137,6 +149,8 @@ def _stream(group: list[Op], func: Func, rows: int, module: Module) -> None:
     """Move the ops of `group` into a region."""
     inside = set(group)
     kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
+    if not kept:
+        return  # nobody wants to know
     schedule = schedule_rows(group, set(kept), rows)
     block, place = func.block, func.ops.index(group[0])
     body = Block()
@@ -144,9 +158,9 @@ def _stream(group: list[Op], func: Func, rows: int, module: Module) -> None:
         block.ops.remove(op)
         body.append(op)
     body.append(Yield(tuple(kept)))
-    stream = Stream.build([], {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces),
-                               "rings": schedule.rings}, [v.type for v in kept], [body],
-                          fuse("stream", [op.loc for op in group]))
+    attrs = {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
+             "fresh": schedule.fresh if any(schedule.fresh) else ()}
+    stream = Stream.build([], attrs, [v.type for v in kept], [body], fuse("stream", [op.loc for op in group]))
     block.insert(place, stream)
     for value, result in zip(kept, stream.results, strict=True):
         result.name = value.name

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from .ir import Value
 from .opdef import Op
-from .ops.mem import Loop, Slot, View
+from .ops.mem import Join, Loop, Slot, View
 
-__all__ = ["base_of", "carried_slots"]
+__all__ = ["base_of", "bases_of", "carried_slots"]
 
 
 def base_of(value: Value) -> Value:
@@ -26,25 +26,32 @@ def base_of(value: Value) -> Value:
     return value
 
 
+def bases_of(value: Value) -> tuple[Value, ...]:
+    """The buffers whose bytes `value` stands for: one, or the ring and the fresh rows of a join."""
+    base = base_of(value)
+    join = base.defining(Join)
+    return (base,) if join is None else (base_of(join.ring), base_of(join.fresh))
+
+
 def carried_slots(loop: Loop) -> set[Value]:
     """The slots used in `loop` that hold something between its steps, or before or after it.
 
     Ops tell their rows by `rows`, `input_rows(rows)` and `rings` (the operands that have rows), as row kernels do;
     what other ops use counts as held.
     """
-    inside = set(loop.body)
+    inside = {op for op in loop.body if not isinstance(op, Join)}
     free = {base for op in inside for base in map(base_of, op.writes) if base.defining(Slot) and _only(base, inside)}
     fresh: dict[Value, tuple[int, int]] = {}
     for step in range(loop.steps):
-        for op in loop.body:
+        for op in (op for op in loop.body if op in inside):
             free -= _held(op, step, fresh, free)
-    used = {base_of(v) for op in inside for v in (*op.reads, *op.writes)}
+    used = {base for op in inside for v in (*op.reads, *op.writes) for base in bases_of(v)}
     return {v for v in used if v.defining(Slot)} - free
 
 
 def _only(base: Value, inside: set[Op]) -> bool:
     """Whether nothing but ops of the loop uses the buffer."""
-    return all(user in inside or (isinstance(user, View) and _only(user.out, inside)) for user in base.users)
+    return all(user in inside or (isinstance(user, (Join, View)) and _only(user.out, inside)) for user in base.users)
 
 
 def _held(op: Op, step: int, fresh: dict[Value, tuple[int, int]], free: set[Value]) -> set[Value]:
@@ -55,15 +62,15 @@ def _held(op: Op, step: int, fresh: dict[Value, tuple[int, int]], free: set[Valu
     if now is None:
         return set()
     names, spans = getattr(now, "rings", ()), getattr(now, "input_rows", None)
-    ringed = {base_of(getattr(now, name)) for name in names}
+    ringed = {base for name in names for base in bases_of(getattr(now, name))}
     if spans is None or op.at_step(step) is op:
-        return {base_of(v) for v in (*op.reads, *op.writes)}
-    held = {base_of(v) for v in (*now.reads, *now.writes)} - ringed
+        return {base for v in (*op.reads, *op.writes) for base in bases_of(v)}
+    held = {base for v in (*now.reads, *now.writes) for base in bases_of(v)} - ringed
     rows: tuple[int, int] = now.attrs["rows"]
     for value in now.reads:
-        base = base_of(value)
+        base, *own = bases_of(value)
         written, first = fresh.get(base, (-1, 0))
-        if base in free and base in ringed and (written != step or spans(rows)[0] < first):
+        if base in free and base in ringed and (own or written != step or spans(rows)[0] < first):
             held.add(base)
     for value in now.writes:
         fresh[base_of(value)] = step, rows[0]

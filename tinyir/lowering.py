@@ -26,18 +26,31 @@ from typing import TypeVar
 from .diag import UNKNOWN, Location, error
 from .ir import Arena, Array, Block, Const, Module, Value
 from .opdef import Op
-from .ops.mem import Loop, Next, Slot, View
+from .ops.mem import Join, Loop, Next, Slot, View
 from .pace import Pace
-from .registry import LOWERINGS, ROW_FORMS, STREAMS
+from .registry import KEEPS, LOWERINGS, ROW_FORMS, STREAMS
 from .target import Target
 from .types import BufferType, dtype_of
 
-__all__ = ["COPY", "Lowering", "copies", "lowers", "row_form", "streams"]
+__all__ = ["COPY", "KEEP", "Lowering", "copies", "keeps", "lowers", "row_form", "streams"]
 
 COPY = "copy"
 """The name in LOWERINGS of the rule that copies one buffer to another."""
 
+KEEP = "keep"
+"""The name in KEEPS of the rule that copies the rows of a step to the ring that keeps them."""
+
 OpT = TypeVar("OpT", bound=Op)
+
+
+@dataclass
+class _Fresh:
+    """A result whose rows lie in a place of their own in the step that computes them."""
+
+    op: Op
+    pace: Pace
+    rows: Value
+    ring: Value
 
 
 @dataclass
@@ -48,6 +61,7 @@ class _OpenLoop:
     pace: Pace | None = None
     source: Op | None = None
     rings: dict[Value, int] = field(default_factory=dict)
+    fresh: dict[Value, _Fresh] = field(default_factory=dict)
 
 
 class Lowering:
@@ -86,7 +100,8 @@ class Lowering:
 
     def result(self, value: Value) -> Value:
         """The buffer that the rule has to fill for `value`, a result of the op being lowered."""
-        return self.buffer(value)
+        fresh = self._loop.fresh.get(value) if self._loop is not None else None
+        return fresh.rows if fresh is not None else self.buffer(value)
 
     def const(self, name: str, data: Array) -> Const:
         """A constant in the order in which the kernel reads it; equal elements are stored once."""
@@ -101,11 +116,18 @@ class Lowering:
         if self._loop is None or isinstance(op, (Slot, View)):
             self._append(self._block, op)
             return
+        if isinstance(op, Join):
+            self._append(self._loop.block, op)
+            return
         kernels = ROW_FORMS.get(op.opname)(op, self)
         if op not in kernels:
             op._unlink()
+        fresh = self._loop.fresh.get(self.source.out)
         for kernel in kernels:
             self._append(self._loop.block, kernel)
+            if fresh is not None:
+                kernel.__dict__["fresh"] = tuple(f.name for f in kernel.schema.operands if f.written
+                                                 and getattr(kernel, f.name) is fresh.rows)
 
     def _append(self, block: Block, op: Op) -> None:
         op.loc = self.location
@@ -125,10 +147,23 @@ class Lowering:
         made.regions, opened.block.parent = [opened.block], made
         self.emit(made)
 
-    def in_rows(self, op: Op, pace: Pace, ring: int) -> None:
-        """Lower `op` next, which goes through its rows at `pace`; `ring` rows of its result are kept."""
+    def in_rows(self, op: Op, pace: Pace, ring: int, fresh: int = 0) -> None:
+        """Lower `op` next, which goes through its rows at `pace`; `ring` rows of its result are kept. The rows of a
+        step are written to a place for `fresh` rows, if that is not 0; `keep` takes them from there.
+        """
         assert self._loop is not None
+        if fresh:
+            type_ = _buffer_type(op.out)
+            places = [self._slot(BufferType((1, rows, *type_.shape[2:]), type_.dtype, type_.quant), name)
+                      for rows, name in ((fresh, f"{op.out.name}_row"), (ring, op.out.name))]
+            self._loop.fresh[op.out] = _Fresh(op, pace, *places)
         self._loop.pace, self._loop.source, self._loop.rings[op.out] = pace, op, ring
+
+    def keep(self, op: Op) -> None:
+        """Copy the fresh rows of the result of `op` to its ring."""
+        assert self._loop is not None
+        made = self._loop.fresh[op.out]
+        self._append(self._loop.block, KEEPS.get(KEEP)(made.rows, made.ring, made.pace, op.out.shape[1]))
 
     @property
     def pace(self) -> Pace:
@@ -158,6 +193,12 @@ class Lowering:
     def _make_buffer(self, value: Value) -> Value:
         if isinstance(value, Const):
             return self._buffer_const(value)
+        fresh = self._loop.fresh.get(value) if self._loop is not None else None
+        if fresh is not None:
+            join = Join(fresh.ring, fresh.rows, height=value.shape[1], pace=fresh.pace)
+            join.out.name = value.name
+            self.emit(join)
+            return join.out
         base = self._bases.get(value)
         if base is None:
             return self._slot(self._kept_type(value), value.name)
@@ -244,4 +285,12 @@ def copies(rule: Callable[[Value, Value, Lowering], None]) -> Callable[[Value, V
     lower-to-mem needs it where a function returns an input, a constant, or the same value twice.
     """
     LOWERINGS.add(COPY, rule)
+    return rule
+
+
+def keeps(rule: Callable[[Value, Value, Pace, int], Op]) -> Callable[[Value, Value, Pace, int], Op]:
+    """Register the decorated function as the rule that keeps rows: `rule(fresh, ring, pace, height)` gives the kernel
+    op that copies the rows of a step of a loop to a ring.
+    """
+    KEEPS.add(KEEP, rule)
     return rule

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from .opdef import Op
     from .pass_manager import Pass
 
-__all__ = ["BACKENDS", "FRONTENDS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "ROW_FORMS", "STREAMS",
-           "Table", "load_file",
-           "load_plugins"]
+__all__ = [
+    "BACKENDS", "FRONTENDS", "KEEPS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "ROW_FORMS",
+    "STREAMS", "Table", "load_file", "load_plugins",
+]
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ BACKENDS: Table[Callable[..., dict[str, bytes]]] = Table("backend")
 OPERATORS: Table[Callable[[], list[str]]] = Table("list of operators")
 """By frontend: a function that names the operators it can convert."""
 LOWERINGS: Table[Callable[..., None]] = Table("lowering rule")
+KEEPS: Table[Callable[..., Op]] = Table("rule that keeps rows")
 STREAMS: Table[Callable[[Op], bool]] = Table("op that runs row by row")
 """By opname: whether the kernels of an op can run row by row."""
 ROW_FORMS: Table[Callable[..., list[Op]]] = Table("row form")

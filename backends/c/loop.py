@@ -60,8 +60,9 @@ class _LoopText:
         kernel, number = _row_kernel(call), call.number
         row, end = f"row_{number}", f"end_{number}"
         pointers = kernel.arguments()[:-len(kernel.row_arguments())]
+        joined = [part for name in kernel.rings for part in self._fresh(kernel, name)]
         passed = [a if isinstance(a, str) else str(a) if isinstance(a, int) else self.program.address(a)
-                  for a in (*pointers, row, end, *self._bases(call))]
+                  for a in (*pointers, row, end, *self._bases(call), *joined)]
         line = textwrap.wrap(f"{call.function}({', '.join(passed)});", 100, subsequent_indent="    ",
                              break_long_words=False, break_on_hyphens=False)
         ring = self._written_ring(call)
@@ -72,7 +73,8 @@ class _LoopText:
     def _written_ring(self, call: Call) -> int:
         """Rows of the ring that the call writes; 0 if it writes a whole tensor."""
         kernel = _row_kernel(call)
-        written = [name for name in kernel.rings if getattr(kernel, name) in kernel.writes and kernel.is_ring(name)]
+        written = [name for name in kernel.rings
+                   if getattr(kernel, name) in kernel.writes and kernel.is_ring(name) and name not in kernel.fresh]
         return kernel.ring(written[0]) if written else 0
 
     def _bases(self, call: Call) -> list[str]:
@@ -83,13 +85,22 @@ class _LoopText:
             if not kernel.is_ring(name):
                 continue
             value: Value = getattr(kernel, name)
-            if value in kernel.writes:
+            if name in kernel.fresh:
+                bases.append("0")
+            elif value in kernel.writes:
                 bases.append(f"slot_{call.number}")
             else:
                 writer = self.writers[root_of(value)].number
                 first = self._first_row(call)
                 bases.append(f"tc_back(slot_{writer} - row_{writer} + {first}, {kernel.ring(name)})")
         return bases
+
+    def _fresh(self, kernel: RowKernel, name: str) -> list[str]:
+        """For an operand that is joined of two buffers: the number of the first fresh row, and where they are."""
+        join = kernel.join(name)
+        if join is None:
+            return []
+        return [f"row_{self.writers[root_of(join.ring)].number}", self.program.address(join.fresh)]
 
     def _first_row(self, call: Call) -> str:
         """C expression for the first row that the call reads."""

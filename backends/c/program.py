@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
 from tinyir.literals import attribute_text
-from tinyir.loops import carried_slots
+from tinyir.loops import bases_of, carried_slots
 from tinyir.opdef import MISSING, Op
-from tinyir.ops.mem import Loop, MemReturn, Next, Slot, View
+from tinyir.ops.mem import Join, Loop, MemReturn, Next, Slot, View
 
 from .kernels.base import Kernel
 from .text import RESERVED, c_identifier, c_type
@@ -120,10 +120,8 @@ class Program:
 
 
 def root_of(value: Value) -> Value:
-    """The slot, argument or constant whose bytes `value` is a view of."""
-    while (view := value.defining(View)) is not None:
-        value = view.x
-    return value
+    """The slot, argument or constant whose bytes `value` is a view of; the ring of a join."""
+    return bases_of(value)[0]
 
 
 def gather(module: Module, symbol: str) -> Program:
@@ -151,7 +149,7 @@ def _name_tensors(program: Program) -> None:
             program.roots[value] = tensor.name
     symbols = Names({f"{program.symbol}_{word}" for word in ("run", "run_hooked", "hook", "layer_name", "arena")})
     for op in program.module.main.block.walk():
-        for const in (root_of(v) for v in op.reads):
+        for const in (root_of(v) for v in op.reads if isinstance(op, Kernel)):
             if isinstance(const, Const) and const not in program.consts:
                 name = symbols.fresh(f"{program.symbol}_{c_identifier(const.name)}")
                 program.consts[const] = program.roots[const] = name
@@ -176,7 +174,7 @@ def _kernels(module: Module) -> Iterator[Kernel]:
     for op in module.main.block.walk():
         if isinstance(op, Kernel):
             yield op
-        elif not isinstance(op, (Loop, Next, Slot, View, MemReturn)):
+        elif not isinstance(op, (Join, Loop, Next, Slot, View, MemReturn)):
             message = f"the C backend does not know how to write {op.opname}"
             raise CompileError((Diagnostic("internal", message, op.loc),))
 
@@ -185,7 +183,8 @@ def _place_slots(program: Program) -> None:
     lives: dict[Value, list[int]] = {}
     for call in program.calls:
         for value in (*call.op.reads, *call.op.writes):
-            lives.setdefault(root_of(value), []).append(call.number)
+            for base in bases_of(value):
+                lives.setdefault(base, []).append(call.number)
     for loop in (op for op in program.module.main.ops if isinstance(op, Loop)):
         numbers = [call.number for call in program.calls if call.op.block is loop.regions[0]]
         for value in carried_slots(loop):

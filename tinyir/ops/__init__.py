@@ -46,7 +46,7 @@ from .eltwise import (
 )
 from .func import Return
 from .linear import Dense, MatMul
-from .mem import Loop, MemReturn, Next, Slot, View
+from .mem import Join, Loop, MemReturn, Next, Slot, View
 from .pool import AvgPool, MaxPool
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
@@ -71,11 +71,11 @@ __all__ = [
     "ACTIVATION_ARGS", "Abs", "Activation", "Add", "ArgMax", "ArgMin", "AvgPool", "BatchNorm", "Binary",
     "BroadcastTo", "Cast", "Ceil", "Clip", "Concat", "Conv2D", "ConvTranspose2D", "Coordinates", "Dense",
     "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Erf", "Exp", "Floor", "Gather", "Gelu",
-    "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul", "MaxPool", "Maximum",
-    "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad", "PadMode", "Pow", "QAdd",
-    "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul", "QReduceMean", "QSoftmax", "Quantize",
-    "Range", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret",
-    "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus",
-    "Softsign", "Spatial", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Yield",
-    "activation_of", "apply_activation",
+    "HardSigmoid", "HardSwish", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul", "MaxPool",
+    "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad", "PadMode",
+    "Pow", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul", "QReduceMean",
+    "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice",
+    "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose",
+    "Unary", "View", "Yield", "activation_of", "apply_activation",
 ]

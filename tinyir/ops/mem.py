@@ -22,9 +22,10 @@ import numpy as np
 
 from ..ir import Arena, Array, Value
 from ..opdef import Op
+from ..pace import Pace
 from ..types import BufferType, Type
 
-__all__ = ["Loop", "MemReturn", "Next", "Slot", "View"]
+__all__ = ["Join", "Loop", "MemReturn", "Next", "Slot", "View"]
 _UNWRITTEN = 0xA5
 
 
@@ -118,6 +119,32 @@ class Next(Op, opname="mem.next"):
 
     def infer(self) -> tuple[Type, ...]:
         return ()
+
+
+@final
+class Join(Op, opname="mem.join"):
+    """In a loop, what is there of a tensor: the rows that a ring has kept of the steps before, and those of this step.
+
+    `pace` and `height` are those of the op that writes the fresh rows. No code: readers take two addresses.
+    """
+
+    ring: Value                             # [1, kept, W, C]; row r in slot r mod kept
+    fresh: Value                            # [1, rows of a step, W, C]
+    height: int
+    pace: tuple[int, int, int]
+
+    def infer(self) -> BufferType:
+        ring, fresh = self.ring.type, self.fresh.type
+        same = ring.shape[2:] == fresh.shape[2:] and ring.dtype == fresh.dtype and ring.rank == 4
+        self.require(same, "the rows of the two buffers differ")
+        return BufferType((1, ring.shape[1] + fresh.shape[1], *ring.shape[2:]), ring.dtype, ring.quant)
+
+    def first_fresh(self, step: int) -> int:
+        """The first row that is not in the ring, in a step."""
+        return Pace(*self.pace).done(step, self.height)
+
+    def reference(self, ring: Array, fresh: Array) -> Array:
+        return np.concatenate([ring, fresh], axis=1)
 
 
 @final

@@ -13,13 +13,16 @@ and of %c three rows are kept, in a ring buffer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from ..ir import Array, Value
 from ..opdef import Op
-from ..pace import Pace, RowSchedule, check_rows, folds_rows, in_rows
+from ..pace import Pace
 from ..types import Type
 from .shape import Transpose
+
+if TYPE_CHECKING:
+    from ..row_schedule import RowSchedule
 
 __all__ = ["Stream", "Yield"]
 
@@ -39,16 +42,18 @@ class Yield(Op, opname="sched.yield"):
 
 @final
 class Stream(Op, opname="sched.stream"):
-    """The ops of its region, executed row by row in `steps` steps; see `tinyir.pace`.
+    """The ops of its region, executed row by row in `steps` steps; see `tinyir.row_schedule`.
 
     In step t, op number i computes rows floor((r * t + c) / s), ..., floor((r * (t + 1) + c) / s) - 1 of its result,
     clipped to it, where [r, s, c] is `paces[i]`; an op that folds rows takes in as many. `rings[i]` rows of its result
-    are kept, row n in slot n mod `rings[i]`; results that are yielded are kept whole.
+    are kept, row n in slot n mod `rings[i]`; results that are yielded are kept whole. Where `fresh[i]` is not 0, the
+    rows of a step lie in a place of that many rows until their last reader in the step has run, and then go there.
     """
 
     steps: int
     paces: tuple[tuple[int, int, int], ...]
     rings: tuple[int, ...]
+    fresh: tuple[int, ...] = ()             # empty: all 0
 
     @property
     def body(self) -> list[Op]:
@@ -63,20 +68,27 @@ class Stream(Op, opname="sched.stream"):
 
     @property
     def schedule(self) -> RowSchedule:
-        return RowSchedule(self.steps, tuple(Pace(*p) for p in self.paces), self.rings)
+        from ..row_schedule import RowSchedule  # it needs the other ops
+
+        return RowSchedule(self.steps, tuple(Pace(*p) for p in self.paces), self.rings,
+                           self.fresh or (0,) * len(self.rings))
 
     def infer(self) -> tuple[Type, ...]:
         return tuple(value.type for value in self.yielded)
 
     def verify(self) -> None:
+        from ..row_schedule import check_rows, folds_rows, in_rows
+
         body = self.body
         self.require(bool(self.yielded), "its region ends without sched.yield")
         self.require(len(self.paces) == len(body) == len(self.rings), "{} paces and {} rings for {} ops",
                      len(self.paces), len(self.rings), len(body))
+        self.require(len(self.fresh) in (0, len(body)), "{} places for fresh rows for {} ops",
+                     len(self.fresh), len(body))
         self.require(all(r >= 1 and s >= 1 for r, s, _ in self.paces), "a pace is [rows >= 1, steps >= 1, shift]")
         for op in body:
             self.require(folds_rows(op) or in_rows(op), "{} cannot be computed row by row", op.opname)
-            whole = isinstance(op, Transpose) and any(op.x is other.out for other in body)
+            whole = isinstance(op, Transpose) and not folds_rows(op) and op.x.op in body
             self.require(not whole, "%{} is transposed before all of it is there", op.out.name)
         problem = check_rows(body, self.schedule, self.yielded)
         self.require(problem is None, "{}", problem)

@@ -40,8 +40,11 @@ import numpy as np
 
 from tinyir.diag import Unsupported
 from tinyir.ir import Arena, Array, Value
+from tinyir.lowering import Lowering
 from tinyir.opdef import Op
+from tinyir.ops.mem import Join
 from tinyir.pace import Pace
+from tinyir.registry import ROW_FORMS
 from tinyir.types import TensorType, dtype_of
 
 from ..text import c_type, fill
@@ -110,13 +113,19 @@ class RowKernel(Kernel):
         y_base: int = 0            # slot of row rows[0] of the output (0 too if y holds the whole tensor)
 
     In a loop it also has a `pace`: which of `rows` it computes in which step. Then row r of a ring is in slot r mod
-    ring, and the bases follow from that.
+    ring, and the bases follow from that; but operands named in `fresh` hold the rows of one step, from slot 0 on. What
+    it reads may be a `mem.join` of a ring and of the fresh rows, which are those from row `{name}_split` on.
 
     Buffers are [N, ring rows, W, C]. In the C function a buffer that holds the whole tensor is indexed with the true
     row number and has no base parameter.
     """
 
     rings: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    def __init_subclass__(cls, opname: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(opname=opname, **kwargs)
+        if opname:
+            ROW_FORMS.add(opname, _paced)
 
     if TYPE_CHECKING:
         @property
@@ -125,8 +134,11 @@ class RowKernel(Kernel):
         def height(self) -> int: ...
         @property
         def pace(self) -> tuple[int, int, int] | None: ...
+        @property
+        def fresh(self) -> tuple[str, ...]: ...
     else:
         pace: Annotated[tuple[int, int, int] | None, "last"] = None
+        fresh: Annotated[tuple[str, ...], "last"] = ()
 
     def at_step(self, step: int) -> RowKernel | None:
         if self.pace is None:
@@ -136,7 +148,8 @@ class RowKernel(Kernel):
         if rows[0] == rows[1]:
             return None
         made = copy.copy(self)
-        made.__dict__.update({"rows": rows, "pace": None, **self._bases_of(rows)})
+        splits = {f"{name}_split": join.first_fresh(step) for name in self.rings if (join := self.join(name))}
+        made.__dict__.update({"rows": rows, "pace": None, **self._bases_of(rows), **splits})
         return made
 
     def paced(self, pace: Pace) -> list[Op]:
@@ -147,7 +160,7 @@ class RowKernel(Kernel):
     def _bases_of(self, rows: tuple[int, int]) -> dict[str, int]:
         """The base of each ring for a span of rows, where row r is in slot r mod ring."""
         first = {True: rows[0], False: self.input_rows(rows)[0]}
-        return {f"{name}_base": first[self._is_written(name)] % self.ring(name)
+        return {f"{name}_base": 0 if name in self.fresh else first[self._is_written(name)] % self.ring(name)
                 for name in self.rings if self.is_ring(name)}
 
     # What a subclass says about itself; the defaults are those of an element-wise op.
@@ -171,8 +184,14 @@ class RowKernel(Kernel):
         return self.ring(operand) < self.true_height(operand)
 
     def ring(self, operand: str) -> int:
-        """Rows of the buffer."""
-        return int(getattr(self, operand).shape[1])
+        """Rows of the buffer, without the fresh ones of a join."""
+        join = self.join(operand)
+        return int((getattr(self, operand) if join is None else join.ring).shape[1])
+
+    def join(self, operand: str) -> Join | None:
+        """The op that joins the ring that is read and the fresh rows, if there are two buffers."""
+        value: Value = getattr(self, operand)
+        return value.defining(Join)
 
     def true_height(self, operand: str) -> int:
         """Rows of the tensor."""
@@ -181,10 +200,15 @@ class RowKernel(Kernel):
     def row_parameters(self) -> str:
         """The last parameters of the C function: `int32_t row_begin, int32_t row_end[, int32_t x_base][, ...]`."""
         bases = [f"{name}_base" for name in self.rings if self.is_ring(name)]
-        return ", ".join(f"int32_t {p}" for p in ("row_begin", "row_end", *bases))
+        parameters = [f"int32_t {p}" for p in ("row_begin", "row_end", *bases)]
+        for name in self.rings:
+            if self.join(name) is not None:
+                kind = c_type(getattr(self, name).type.dtype)
+                parameters += [f"int32_t {name}_split", f"const {kind} *{name}_fresh"]
+        return ", ".join(parameters)
 
     def row_arguments(self) -> tuple[int, ...]:
-        """What the call passes for `row_parameters()`."""
+        """What the call passes for `row_parameters()`, outside of a loop."""
         return (*self.rows, *(getattr(self, f"{name}_base") for name in self.rings if self.is_ring(name)))
 
     def arguments(self) -> tuple[Argument, ...]:
@@ -196,11 +220,49 @@ class RowKernel(Kernel):
         return f"const int32_t first_row = {self.first_row()};" if read else ""
 
     def slot(self, operand: str, row: str) -> str:
-        """C expression for the slot of true row `row` in the operand's buffer; wraps once, by comparison."""
+        """C expression for the slot of true row `row` in the operand's buffer; wraps once, by comparison.
+
+        What is read may be in two buffers: use `address` for it.
+        """
+        if self.join(operand) is not None:
+            raise NotImplementedError(f"{type(self).__name__} cannot read %{operand} from two buffers: see address()")
+        return self._slot(operand, row)
+
+    def _slot(self, operand: str, row: str) -> str:
         if not self.is_ring(operand):
             return row
         first = "row_begin" if self._is_written(operand) else "first_row"
         return f"tc_wrap({operand}_base + ({row}) - {first}, {self.ring(operand)})"
+
+    def address(self, operand: str, row: str) -> str:
+        """C expression for the address of true row `row` of an operand that is read."""
+        pitch = int(np.prod(getattr(self, operand).shape[2:]))
+        slot = self._slot(operand, row)
+        product = slot.startswith(("tc_wrap(", "(")) or not any(sign in slot for sign in (" + ", " - ", " ? "))
+        grouped = slot if product else f"({slot})"
+        if self.join(operand) is None:
+            return f"{operand} + {grouped} * {pitch}"
+        fresh = f"{operand}_fresh + ({row} - {operand}_split) * {pitch}"
+        return f"({row} < {operand}_split ? {operand} + {grouped} * {pitch} : {fresh})"
+
+    def declare_slot(self, operand: str) -> str:
+        """C declaration of `{operand}_slot` for row `row`, where a run of rows begins; empty if there is none."""
+        if self.join(operand) is not None:
+            return ""
+        return f"const int32_t {operand}_slot = {self.slot(operand, 'row')};"
+
+    def run_address(self, operand: str) -> str:
+        """C expression for the address of row `row`, behind `declare_slot`."""
+        if self.join(operand) is not None:
+            return self.address(operand, "row")
+        return f"{operand} + {operand}_slot * {int(np.prod(getattr(self, operand).shape[2:]))}"
+
+    def run_limit(self, operand: str) -> str:
+        """C statement that shortens a run of `rows` rows to those that lie behind each other."""
+        if self.join(operand) is not None:
+            return "rows = 1;"
+        ring = self.ring(operand)
+        return f"if (rows > {ring} - {operand}_slot) {{\n    rows = {ring} - {operand}_slot;\n}}"
 
     # What the numpy reference is made of.
 
@@ -208,7 +270,11 @@ class RowKernel(Kernel):
         """The rows that the span reads, in order, without the ring, [N, n, W, C], and the true number of the first."""
         first, last = self.input_rows(self.rows)
         base = getattr(self, f"{operand}_base") if self.is_ring(operand) else first
-        return take_rows(buffer, base, last - first), first
+        if self.join(operand) is None:
+            return take_rows(buffer, base, last - first), first
+        ring, split = self.ring(operand), self.__dict__[f"{operand}_split"]
+        slots = [row % ring if row < split else ring + row - split for row in range(first, last)]
+        return np.take(buffer, slots, axis=1), first
 
     def write_rows(self, operand: str, buffer: Array, values: Array) -> None:
         """Store rows `rows` of the output, given as [N, rows, W, C], where they belong in the buffer."""
@@ -217,6 +283,11 @@ class RowKernel(Kernel):
 
     def _is_written(self, operand: str) -> bool:
         return any(f.name == operand and f.written for f in type(self).schema.operands)
+
+
+def _paced(kernel: RowKernel, low: Lowering) -> list[Op]:
+    """The row form of a row kernel: itself."""
+    return kernel.paced(low.pace)
 
 
 def take_rows(buffer: Array, base: int, count: int) -> Array:

@@ -209,10 +209,10 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
 
     def _window_row_text(self, tile: Tile, place: Place, strip: Strip) -> str:
         return fill("""
-            const float *in = x + {slot} * {width}{group};
+            const float *in = {line}{group};
             const float *wk = {weight} + ky * {size};
             {segments}
-        """, slot=factor(self.slot("x", self.taps.row("ky"))), width=self.x.shape[2] * self.x.shape[3],
+        """, line=self.address("x", self.taps.row("ky")),
                     group=f" + group * {self.weight.shape[3]}" if self.groups > 1 else "", weight=place.weight,
                     size=self.packed.size // self.kernel[0] * tile.block, segments=self._segments_text(tile, strip))
 
@@ -270,8 +270,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
 
     def _run(self, loops: str) -> str:
         """The rows as runs of pixels that end where a ring does."""
-        limits = [f"if (rows > {self.ring(name)} - {name}_slot) {{\n    rows = {self.ring(name)} - {name}_slot;\n}}"
-                  for name in ("x", "y") if self.is_ring(name)]
+        limits = [self.run_limit(name) for name in ("x", "y") if self.is_ring(name)]
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
         if not limits:
             return fill("""
@@ -283,17 +282,17 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
         return fill("""
             {setup}
             for (int32_t row = row_begin, rows = 0; row < row_end; row += rows) {
-                const int32_t x_slot = {x_slot};
+                {x_slot}
                 const int32_t y_slot = {y_slot};
                 rows = row_end - row;
                 {limits}
-                const float *in = x + x_slot * {x_width};
+                const float *in = {x_row};
                 float *y_row = y + y_slot * {y_width};
                 const int32_t count = rows * {width};
                 {loops}
             }
-        """, setup=self.row_setup(), x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"),
-                    limits="\n".join(limits), x_width=width * inputs, y_width=width * outputs, width=width,
+        """, setup=self.row_setup(), x_slot=self.declare_slot("x"), x_row=self.run_address("x"),
+                    y_slot=self.slot("y", "row"), limits="\n".join(limits), y_width=width * outputs, width=width,
                     loops=loops)
 
 

@@ -232,13 +232,12 @@ class ConvTransposeF32(RowKernel, opname="k.conv_transpose2d_f32"):
                 if (from < 0 || from >= {limit}{apart}) {
                     continue;
                 }
-                const float *in = x + {slot} * {width}{group};
+                const float *in = {line}{group};
                 const float *wk = {weight} + ky * {size};
                 {taps}
             }
         """, declare=tile.declare(), kernel=self.kernel[0], pad=plus(self.pad[0]), ky=ky, apart=apart,
-                    limit=self.height * stride, slot=factor(self.slot("x", row)),
-                    width=self.x.shape[2] * self.x.shape[3], weight=place.weight,
+                    limit=self.height * stride, line=self.address("x", row), weight=place.weight,
                     group=f" + group * {self.weight.shape[3]}" if self.groups > 1 else "",
                     size=self.packed.size // self.kernel[0] * tile.block,
                     taps="".join(self._tap_text(tile, block, *reached) for reached in block.reached))

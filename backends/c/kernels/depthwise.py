@@ -160,9 +160,8 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
 
     def _input_rows(self) -> str:
         """Declarations: x0, x1, ... are the input rows of the window."""
-        width = self.x.shape[2] * self.x.shape[3]
-        rows = [factor(self.slot("x", f"top{plus(ky * self.dilation[0])}")) for ky in range(self.kernel[0])]
-        return "".join(f"const float *x{ky} = x + {row} * {width};\n" for ky, row in enumerate(rows))
+        rows = [self.address("x", f"top{plus(ky * self.dilation[0])}") for ky in range(self.kernel[0])]
+        return "".join(f"const float *x{ky} = {row};\n" for ky, row in enumerate(rows))
 
     def _strip_text(self, tile: Tile, strip: Strip, whole: bool) -> str:
         outputs = self.y.shape[3]
@@ -205,10 +204,10 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
 
     def _window_loop(self, tile: Tile, strip: Strip, place: Place) -> str:
         return self.taps.loop(fill("""
-            const float *in = x + {slot} * {width}{within};
+            const float *in = {line}{within};
             const float *ws = {weight} + ky * {size};
             {taps}
-        """, slot=factor(self.slot("x", self.taps.row("ky"))), width=self.x.shape[2] * self.x.shape[3],
+        """, line=self.address("x", self.taps.row("ky")),
                                    within=self._within(strip, place), weight=place.weight,
                                    size=self.kernel[1] * tile.block,
                                    taps=self._taps_text(tile, strip, "in", "ws", 0)))

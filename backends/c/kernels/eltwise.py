@@ -171,14 +171,14 @@ class MapRows(_MapBase, RowKernel, opname="k.map_rows"):
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {kind} *x_row = x + {x_slot} * {length};
+                    const {kind} *x_row = {x_row};
                     {kind} *y_row = y + {y_slot} * {length};
                     for (int32_t i = 0; i < {length}; i++) {
                         y_row[i] = {value};
                     }
                 }
             }
-        """, kind=kind, rows=self.row_parameters(), setup=self.row_setup(), x_slot=self.slot("x", "row"),
+        """, kind=kind, rows=self.row_parameters(), setup=self.row_setup(), x_row=self.address("x", "row"),
             y_slot=self.slot("y", "row"), length=row_length(self.y), value=self.expression("x_row[i]"))
 
 
@@ -315,7 +315,7 @@ class BinaryRows(_BinaryBase, RowKernel, opname="k.binary_rows"):
     def _row(self, operand: str) -> str:
         if not self._follows(operand):
             return operand
-        return f"{operand} + {self.slot(operand, 'row')} * {row_length(getattr(self, operand))}"
+        return self.address(operand, "row")
 
 
 @final

@@ -16,7 +16,7 @@ from tinyir import ops
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, row_form, streams
 from tinyir.opdef import Op, Written
-from tinyir.pace import folds_rows
+from tinyir.row_schedule import folds_rows
 from tinyir.types import I32, BufferType
 
 from ..text import c_type, c_value, fill
@@ -59,7 +59,7 @@ class MeanRowsF32(RowKernel, opname="k.mean_rows_f32"):
                     y[c] = 0.0f;
                 }
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const float *in = x + {slot} * {pitch};
+                    const float *in = {x_row};
                     for (int32_t column = 0; column < {width}; column++, in += {channels}) {
                         for (int32_t c = 0; c < {channels}; c++) {
                             y[c] += in[c];
@@ -70,7 +70,7 @@ class MeanRowsF32(RowKernel, opname="k.mean_rows_f32"):
                     y[c] = y[c] / {count};
                 }
             }
-        """, rows=self.row_parameters(), setup=self.row_setup(), slot=self.slot("x", "row"), pitch=width * channels,
+        """, rows=self.row_parameters(), setup=self.row_setup(), x_row=self.address("x", "row"),
             width=width, channels=channels, height=self.height,
             count=c_value(self.height * width, self.x.type.dtype))
 
@@ -125,7 +125,7 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
                     sums[c] = {start};
                 }
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {xt} *in = x + {slot} * {pitch};
+                    const {xt} *in = {x_row};
                     for (int32_t column = 0; column < {width}; column++, in += {channels}) {
                         for (int32_t c = 0; c < {channels}; c++) {
                             sums[c] += in[c];
@@ -138,7 +138,7 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
             limits="const int32_t *restrict limits, " if self.limits is not None else "", start=self.start,
-            setup=self.row_setup(), slot=self.slot("x", "row"), pitch=width * channels, width=width,
+            setup=self.row_setup(), x_row=self.address("x", "row"), width=width,
             channels=channels, height=self.height,
             value=_stored_value(self.stored, self.limits, self.clamp, "sums[c]"))
 
@@ -183,7 +183,7 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {xt} *in = x + {x_slot} * {pitch};
+                    const {xt} *in = {x_row};
                     {yt} *out = y + {y_slot} * {channels};
                     for (int32_t c = 0; c < {channels}; c++) {
                         int32_t total = {start};
@@ -196,8 +196,8 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
             limits="const int32_t *restrict limits, " if self.limits is not None else "", start=self.start,
-            setup=self.row_setup(), x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"),
-            pitch=width * channels, width=width, channels=channels,
+            setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
+            width=width, channels=channels,
             value=_stored_value(self.stored, self.limits, self.clamp, "total"))
 
 

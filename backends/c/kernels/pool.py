@@ -95,12 +95,12 @@ class _Pool(RowKernel):
         `value`, which starts as the first tap, `finish` is the expression of the result.
         """
         kernel, stride, dilation, _ = self.window()
-        columns, out_columns, channels = self.image()
+        _, out_columns, channels = self.image()
         kind = c_type(self.reads[0].type.dtype)
         lines = []
         for ky in range(kernel[0]):
             at = f"(row * {stride[0]} + {ky * dilation[0]})" if ky else f"row * {stride[0]}"
-            lines.append(f"const {kind} *in{ky} = x + {self.slot('x', at)} * {columns * channels};")
+            lines.append(f"const {kind} *in{ky} = {self.address('x', at)};")
         taps = [f"in{ky}[c + {kx * dilation[1] * channels}]" if kx else f"in{ky}[c]"
                 for ky in range(kernel[0]) for kx in range(kernel[1])]
         return fill("""
@@ -145,7 +145,7 @@ class _Pool(RowKernel):
                         {setup}
                         {start}
                         for (int32_t ky = ky_first; ky < ky_end; ky++) {
-                            const {kind} *line = x + {x_slot} * {pitch};
+                            const {kind} *line = {x_row};
                             for (int32_t kx = kx_first; kx < kx_end; kx++) {
                                 const {kind} *restrict in = line + (kx_origin + kx * {dilation}) * {channels};
                                 for (int32_t c = 0; c < {channels}; c++) {
@@ -161,7 +161,7 @@ class _Pool(RowKernel):
         """, kind=kind, rows=self.row_parameters(), ring=self.row_setup(), setup=setup, channels=channels,
             row_taps="\n".join(self.taps(0, "row", self.height, "ky")), y_slot=self.slot("y", "row"),
             column_taps="\n".join(self.taps(1, "column", columns, "kx")), dilation=dilation[1], step=step,
-            x_slot=self.slot("x", f"(ky_origin + ky * {dilation[0]})"), pitch=columns * channels,
+            x_row=self.address("x", f"(ky_origin + ky * {dilation[0]})"),
             out_columns=out_columns, out_pitch=out_columns * channels, start=_each(start, channels),
             finish=_each(finish, channels))
 

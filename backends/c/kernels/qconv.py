@@ -209,10 +209,10 @@ class ConvS8(StoresSums, RowKernel, opname="k.conv2d_s8"):
     def _window_row_text(self, tile: SumTile, strip: Strip) -> str:
         inputs = self.weight.shape[3]
         return fill("""
-            const {xt} *in = x + {slot} * {width}{group};
+            const {xt} *in = {row}{group};
             const {wt} *wk = weight + o * {size} + ky * {line};
             {segments}
-        """, slot=factor(self.slot("x", self.taps.row("ky"))), width=self.x.shape[2] * self.x.shape[3],
+        """, row=self.address("x", self.taps.row("ky")),
                     group=f" + group * {inputs}" if self.groups > 1 else "", size=tile.apart,
                     line=self.kernel[1] * inputs, **self.kinds,
                     segments="".join(self._segment_text(tile, strip, s.taps, s.pixels) for s in strip.segments))

@@ -147,7 +147,7 @@ class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
         taps, kernel = self.taps, self.kernel[0]
         top = f"row * {taps.stride}" if taps.stride > 1 else "row"
         step = f"ky * {taps.dilation}" if taps.dilation > 1 else "ky"
-        place = f"x + {factor(self.slot('x', 'line'))} * {self.x.shape[2] * self.x.shape[3]}"
+        place = self.address("x", "line")
         inside = " && ".join(["line >= 0"] * taps.clipped_above + [f"line < {taps.extent}"] * taps.clipped_below)
         return fill("""
             const {xt} *lines[{kernel}];

@@ -129,7 +129,7 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
     def _row(self, operand: str) -> str:
         if not self._follows(operand):
             return operand
-        return f"{operand} + {self.slot(operand, 'row')} * {row_length(getattr(self, operand))}"
+        return self.address(operand, "row")
 
 
 @final
@@ -187,7 +187,7 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {xt} *x_row = x + {x_slot} * {length};
+                    const {xt} *x_row = {x_row};
                     {yt} *y_row = y + {y_slot} * {length};
                     for (int32_t i = 0; i < {length}; i++) {
                         y_row[i] = table[(uint8_t)x_row[i]];
@@ -195,7 +195,7 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
                 }
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
-                    setup=self.row_setup(), length=row_length(self.y), x_slot=self.slot("x", "row"),
+                    setup=self.row_setup(), length=row_length(self.y), x_row=self.address("x", "row"),
                     y_slot=self.slot("y", "row"))
 
 

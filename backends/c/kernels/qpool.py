@@ -112,7 +112,7 @@ class AvgPoolS8(RowKernel, opname="k.avg_pool_s8"):
                         for (int32_t c = 0; c < {channels}; c++) {
                             {kind} total = {start};
                             for (int32_t ky = {ky_begin}; ky < {ky_end}; ky++) {
-                                const {xt} *in = x + {x_slot} * {pitch} + left * {channels} + c;
+                                const {xt} *in = {x_row} + left * {channels} + c;
                                 for (int32_t kx = {kx_begin}; kx < {kx_end}; kx++) {
                                     total = {add};
                                 }
@@ -127,8 +127,7 @@ class AvgPoolS8(RowKernel, opname="k.avg_pool_s8"):
                     across=_columns(self.across.declare()), count=self._count_text(), channels=channels,
                     slot=factor(self.slot("y", "row")), length=self.y.shape[2] * channels, columns=self.y.shape[2],
                     ky_begin=self.taps.begin, ky_end=self.taps.end, kx_begin=_columns(self.across.begin),
-                    kx_end=_columns(self.across.end), x_slot=factor(self.slot("x", self.taps.row("ky"))),
-                    pitch=self.x.shape[2] * channels)
+                    kx_end=_columns(self.across.end), x_row=self.address("x", self.taps.row("ky")))
 
     def _count_text(self) -> str:
         if not self._counted:

@@ -59,8 +59,7 @@ def row_runs(kernel: StoresSums, width: int, channels: tuple[int, int], loops: s
     """The rows of a row kernel as runs of `count` pixels from `in` to `out_row`, which end where a ring does."""
     assert isinstance(kernel, RowKernel)
     inputs, outputs = channels
-    limits = [f"if (rows > {kernel.ring(name)} - {name}_slot) {{\n    rows = {kernel.ring(name)} - {name}_slot;\n}}"
-              for name in ("x", "y") if kernel.is_ring(name)]
+    limits = [kernel.run_limit(name) for name in ("x", "y") if kernel.is_ring(name)]
     values = {"x_width": width * inputs, "y_width": width * outputs, "width": width, "loops": loops, **kernel.kinds}
     if not limits:
         return fill("""
@@ -72,14 +71,15 @@ def row_runs(kernel: StoresSums, width: int, channels: tuple[int, int], loops: s
     return fill("""
         {setup}
         for (int32_t row = row_begin, rows = 0; row < row_end; row += rows) {
-            const int32_t x_slot = {x_slot};
+            {x_slot}
             const int32_t y_slot = {y_slot};
             rows = row_end - row;
             {limits}
-            const {xt} *in = x + x_slot * {x_width};
+            const {xt} *in = {x_row};
             {yt} *out_row = y + y_slot * {y_width};
             const int32_t count = rows * {width};
             {loops}
         }
-    """, setup=kernel.row_setup(), x_slot=kernel.slot("x", "row"), y_slot=kernel.slot("y", "row"),
+    """, setup=kernel.row_setup(), x_slot=kernel.declare_slot("x"), x_row=kernel.run_address("x"),
+                y_slot=kernel.slot("y", "row"),
                 limits="\n".join(limits), **values)

@@ -33,7 +33,7 @@ class _Resize(RowKernel):
     def pitches(self) -> dict[str, int]:
         """Literals of the C text."""
         x, y = self.reads[0].shape, self.writes[0].shape
-        return {"pitch": x[2] * x[3], "out_pitch": y[2] * y[3], "columns": x[2], "out_columns": y[2], "channels": x[3]}
+        return {"out_pitch": y[2] * y[3], "columns": x[2], "out_columns": y[2], "channels": x[3]}
 
 
 @final
@@ -79,7 +79,7 @@ class ResizeNearest(_Resize, opname="k.resize_nearest"):
             {
                 {ring}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {kind} *line = x + {x_slot} * {pitch};
+                    const {kind} *line = {x_row};
                     {kind} *out = y + {y_slot} * {out_pitch};
                     for (int32_t column = 0; column < {out_columns}; column++) {
                         const {kind} *in = line + {column} * {channels};
@@ -93,7 +93,7 @@ class ResizeNearest(_Resize, opname="k.resize_nearest"):
         """, parameters=", ".join([f"const {c_type(self.x.type.dtype)} *restrict x", *tables,
                                    f"{c_type(self.x.type.dtype)} *restrict y", self.row_parameters()]),
             kind=c_type(self.x.type.dtype), ring=self.row_setup(), y_slot=self.slot("y", "row"),
-            x_slot=self.slot("x", f"({_source('row', 'row', self.row_source, self.row_repeat)})"),
+            x_row=self.address("x", f"({_source('row', 'row', self.row_source, self.row_repeat)})"),
             column=f"({_source('column', 'column', self.column_source, self.column_repeat)})", **self.pitches())
 
 
@@ -156,8 +156,8 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
                     const int32_t above = row_first[row];
                     const int32_t below = above < {last_row} ? above + 1 : above;
                     const float down = row_weight[row];
-                    const float *line0 = x + {slot0} * {pitch};
-                    const float *line1 = x + {slot1} * {pitch};
+                    const float *line0 = {upper};
+                    const float *line1 = {lower};
                     float *out = y + {y_slot} * {out_pitch};
                     for (int32_t column = 0; column < {out_columns}; column++) {
                         const int32_t left = column_first[column] * {channels};
@@ -172,8 +172,8 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
                     }
                 }
             }
-        """, rows=self.row_parameters(), ring=self.row_setup(), slot0=self.slot("x", "above"),
-            slot1=self.slot("x", "below"), y_slot=self.slot("y", "row"), last_row=self.height - 1,
+        """, rows=self.row_parameters(), ring=self.row_setup(), upper=self.address("x", "above"),
+            lower=self.address("x", "below"), y_slot=self.slot("y", "row"), last_row=self.height - 1,
             last_column=(self.x.shape[2] - 1) * self.x.shape[3], **self.pitches())
 
 

@@ -15,26 +15,19 @@ import numpy as np
 
 from tinyir import ops
 from tinyir.ir import Argument, Array, Value
-from tinyir.lowering import Lowering, row_form, streams
+from tinyir.lowering import Lowering, keeps, row_form, streams
 from tinyir.opdef import Op, Written
-from tinyir.pace import has_rows
+from tinyir.pace import Pace
+from tinyir.row_schedule import has_rows
 
 from ..text import c_type, fill
 from .base import RowKernel
-from .conv import ConvF32
-from .conv_transpose import ConvTransposeF32
-from .depthwise import DepthwiseF32
 from .eltwise import Binary, BinaryRows, Map, MapRows, row_length
 from .move import Concat, Transpose
-from .pool import AvgPool, MaxPool
 from .qboundary import Boundary
-from .qconv import ConvS8
-from .qdepthwise import DepthwiseS8
 from .qeltwise import LookupRows, LookupS8, PairRowsS8, PairS8
-from .qpool import AvgPoolS8
-from .resize import ResizeLinear, ResizeNearest
 
-__all__ = ["BoundaryRows", "ConcatRows", "ImageRows"]
+__all__ = ["BoundaryRows", "ConcatRows", "ImageRows", "KeepRows", "PlaneRows"]
 
 
 @final
@@ -65,7 +58,7 @@ class ConcatRows(RowKernel, opname="k.concat_rows"):
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {kind} *from = x + {x_slot} * {x_pitch};
+                    const {kind} *from = {x_row};
                     {kind} *to = y + {y_slot} * {y_pitch}{channel};
                     for (int32_t column = 0; column < {width}; column++) {
                         for (int32_t c = 0; c < {inputs}; c++) {
@@ -75,7 +68,7 @@ class ConcatRows(RowKernel, opname="k.concat_rows"):
                 }
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(), width=width,
-            x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"), x_pitch=width * inputs,
+            x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
             y_pitch=width * outputs, inputs=inputs, outputs=outputs,
             channel=f" + {self.channel}" if self.channel else "")
 
@@ -116,13 +109,82 @@ class ImageRows(RowKernel, opname="k.image_rows"):
             pitch=width * channels, width=width, channels=channels, height=height)
 
 
-def _has_pace(kernel: RowKernel, low: Lowering) -> list[Op]:
-    return kernel.paced(low.pace)
+@final
+class PlaneRows(RowKernel, opname="k.plane_rows"):
+    """Rows of an NHWC image into an NCHW one that is stored as a whole."""
+
+    rings: ClassVar[tuple[str, ...]] = ("x",)
+
+    x: Value                               # [1, ring, W, C]
+    y: Written                             # [1, C, H, W]
+    rows: tuple[int, int]
+    height: int
+    x_base: int = 0
+
+    def stem(self) -> str:
+        return f"{super().stem()}_{self.x.type.dtype}"
+
+    def reference(self, x: Array, y: Array) -> None:
+        y[:, :, slice(*self.rows)] = self.read_rows("x", x)[0].transpose(0, 3, 1, 2)
+
+    def source(self) -> str:
+        channels, height, width = self.y.shape[1:]
+        return fill("""
+            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            {
+                {setup}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    const {kind} *from = {x_row};
+                    for (int32_t column = 0; column < {width}; column++) {
+                        for (int32_t c = 0; c < {channels}; c++) {
+                            y[(c * {height} + row) * {width} + column] = from[column * {channels} + c];
+                        }
+                    }
+                }
+            }
+        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(),
+            x_row=self.address("x", "row"), width=width, channels=channels, height=height)
 
 
-for _kind in (AvgPool, AvgPoolS8, ConvF32, ConvS8, ConvTransposeF32, DepthwiseF32, DepthwiseS8, MaxPool, ResizeLinear,
-              ResizeNearest):
-    row_form(_kind)(_has_pace)
+@final
+class KeepRows(RowKernel, opname="k.keep_rows"):
+    """The rows of a step, which lie in a place of their own, go into the ring that keeps them."""
+
+    x: Value                               # [1, rows of a step, W, C]
+    y: Written                             # [1, ring, W, C], at least as many rows
+    rows: tuple[int, int]
+    height: int
+    x_base: int = 0
+    y_base: int = 0
+
+    def stem(self) -> str:
+        return f"{super().stem()}_{self.x.type.dtype}"
+
+    def reference(self, x: Array, y: Array) -> None:
+        self.write_rows("y", y, self.read_rows("x", x)[0])
+
+    def source(self) -> str:
+        return fill("""
+            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            {
+                {setup}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    const {kind} *from = {x_row};
+                    {kind} *to = y + {y_slot} * {length};
+                    for (int32_t i = 0; i < {length}; i++) {
+                        to[i] = from[i];
+                    }
+                }
+            }
+        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(),
+            x_row=self.address("x", "row"), y_slot=self.slot("y", "row"), length=row_length(self.y))
+
+
+@keeps
+def keep_rows(fresh: Value, ring: Value, pace: Pace, height: int) -> Op:
+    kernel = KeepRows(fresh, ring, (0, height), height)
+    kernel.__dict__["fresh"] = ("x",)
+    return kernel.paced(pace)[0]
 
 
 @row_form(Map)
@@ -201,13 +263,13 @@ class BoundaryRows(RowKernel, opname="k.boundary_rows"):
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {xt} *from = x + {x_slot} * {length};
+                    const {xt} *from = {x_row};
                     {yt} *to = y + {y_slot} * {length};
                     {loop}
                 }
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
-            setup=self.row_setup(), x_slot=self.slot("x", "row"), y_slot=self.slot("y", "row"), length=length,
+            setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"), length=length,
             loop=self._whole().loop(str(length), "from[i]", "to[i]"))
 
 
@@ -224,13 +286,17 @@ def _one_scale(op: Op) -> bool:
 
 @row_form(Transpose)
 def image_rows(kernel: Transpose, low: Lowering) -> list[Op]:
+    if kernel.perm == (0, 3, 1, 2):
+        height = kernel.y.shape[2]
+        return PlaneRows(kernel.x, kernel.y, (0, height), height).paced(low.pace)
     height = kernel.x.shape[2]
     return ImageRows(kernel.x, kernel.y, (0, height), height).paced(low.pace)
 
 
-def _reads_image(op: Op) -> bool:
-    """Whether the op turns an input of the network from NCHW to NHWC: all of it is there from the beginning."""
-    return isinstance(op, ops.Transpose) and op.perm == (0, 2, 3, 1) and isinstance(op.x, Argument)
+def _turns_image(op: Op) -> bool:
+    """Whether the op turns an image from NHWC to NCHW, or one that is there from the beginning from NCHW to NHWC."""
+    assert isinstance(op, ops.Transpose)
+    return op.perm == (0, 3, 1, 2) or (op.perm == (0, 2, 3, 1) and isinstance(op.x, Argument))
 
 
 def _joins_channels(op: Op) -> bool:
@@ -249,5 +315,5 @@ streams(ops.Relu, ops.Clip, ops.LeakyRelu, ops.Sigmoid, ops.Tanh, ops.HardSigmoi
         ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.Lookup, where=_images)
 streams(ops.Add, ops.Sub, ops.Mul, ops.Div, ops.Minimum, ops.Maximum, ops.PRelu, ops.QAdd, ops.QMul, where=_images)
 streams(ops.Concat, where=_joins_channels)
-streams(ops.Transpose, where=_reads_image)
+streams(ops.Transpose, where=_turns_image)
 streams(ops.Quantize, ops.Dequantize, where=_one_scale)

@@ -1,0 +1,344 @@
+"""The schedule of a group of ops that run row by row.
+
+They advance together, step by step; in each step every op computes the rows that its pace says (`tinyir.pace`).
+`schedule_rows` finds the paces of a group of ops (strides, upsampling and several branches included) such that no row
+is computed before the rows that it needs, as late as its readers allow; and for each result the number of rows that a
+ring buffer has to keep. Rows of a result are computed once, in order. All of it is exact, from the ops' `input_span`.
+
+Cost: O(edges * rows), vectorised over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from .geometry import Span
+from .ir import Array, Const, Value
+from .opdef import Op
+from .ops.base import Elementwise, Spatial
+from .ops.conv import ConvTranspose2D
+from .ops.qeltwise import QReduceMean
+from .ops.reduce import Reduce
+from .ops.resize import Resize
+from .ops.shape import Concat, Transpose
+from .pace import Pace
+
+__all__ = ["Needs", "RowNeeds", "RowSchedule", "check_rows", "folds_rows", "has_rows", "in_rows",
+           "schedule_rows", "work_rows"]
+
+
+_ROW_FOR_ROW = (Concat, Reduce, QReduceMean)
+"""Ops of which row i needs row i of each operand, whether it is a row of the result or one that is folded."""
+
+
+@dataclass(frozen=True)
+class RowSchedule:
+    """What to do with a group of ops: `steps` steps; for each op its pace and the rows of the ring that keeps its
+    result (all of them where it is stored whole). Where `fresh` is not 0, that many rows, those of a step, have a
+    place of their own, and go into the ring behind their last reader: it keeps only what is needed in later steps.
+    """
+
+    steps: int
+    paces: tuple[Pace, ...]
+    rings: tuple[int, ...]
+    fresh: tuple[int, ...]
+
+
+class Needs(NamedTuple):
+    """For each row of a result: it needs the rows from `first` to `end - 1` of an operand."""
+
+    first: Array
+    end: Array
+
+
+def has_rows(value: Value) -> bool:
+    """Whether the value is one image, [1, H, W, C]."""
+    return value.type.rank == 4 and value.shape[0] == 1
+
+
+def folds_rows(op: Op) -> bool:
+    """Whether the op takes in the rows of its only operand one after the other, and has its result behind the last.
+
+    A transposition from NHWC to NCHW is one: each row goes to places all over the result.
+    """
+    if isinstance(op, Transpose):
+        return op.perm == (0, 3, 1, 2) and has_rows(op.x)
+    if not isinstance(op, (Reduce, QReduceMean)) or not has_rows(op.x):
+        return False
+    axes = {axis % 4 for axis in op.axes}
+    return axes == {1, 2} or (axes == {1} and op.x.shape[2] == 1)
+
+
+def in_rows(op: Op) -> bool:
+    """Whether rows of the result can be computed one after the other, from the rows of its operands that they need.
+
+    A transposition is one from NCHW to NHWC of what is there as a whole from the beginning.
+    """
+    if len(op.results) != 1 or not has_rows(op.out):
+        return False
+    columns = isinstance(op, (Reduce, QReduceMean)) and has_rows(op.x) and {axis % 4 for axis in op.axes} == {2}
+    if isinstance(op, Transpose):
+        return op.perm == (0, 2, 3, 1)
+    return columns or isinstance(op, (Spatial, Concat))
+
+
+def work_rows(op: Op) -> int:
+    """Rows that the op goes through: those of its result, or those that it folds."""
+    value = op.operands[0] if folds_rows(op) else op.out
+    assert value is not None
+    return value.shape[1]
+
+
+@dataclass
+class RowNeeds:
+    """Which rows of which operand each row of a result needs; computed once for each op."""
+
+    _known: dict[tuple[Op, int], Needs | None] = field(default_factory=dict)
+
+    def of(self, op: Op, operand: int) -> Needs | None:
+        """The needs of `op` for operand number `operand`; None for one that has no rows (a constant, a vector)."""
+        key = op, operand
+        if key not in self._known:
+            self._known[key] = _needs(op, operand)
+        return self._known[key]
+
+
+def _needs(op: Op, operand: int) -> Needs | None:
+    value = op.operands[operand]
+    if value is None or isinstance(value, Const):
+        return None
+    rows = np.arange(work_rows(op))
+    producer = value.op
+    if isinstance(op, Transpose) and not folds_rows(op):
+        return None
+    if producer is not None and folds_rows(producer):
+        return Needs(np.zeros_like(rows), np.full_like(rows, work_rows(producer)))
+    if not has_rows(value):
+        return None
+    if isinstance(op, _ROW_FOR_ROW) or folds_rows(op):
+        return Needs(rows, rows + 1)
+    assert isinstance(op, Spatial)
+    spans = [op.input_span(Span(row, row + 1), "rows", operand) for row in range(len(rows))]
+    end = np.maximum.accumulate(np.asarray([s.end for s in spans]))
+    first = np.minimum.accumulate(np.asarray([s.begin if s.extent else e for s, e in
+                                              zip(spans, end, strict=True)])[::-1])[::-1]
+    return Needs(first, end)
+
+
+def _ratio(op: Op, value: Value) -> Fraction | None:
+    """Rows of the result for each row of the operand, in the long run; None where there is no fixed ratio."""
+    producer = value.op
+    if not has_rows(value) or (producer is not None and folds_rows(producer)):
+        return None
+    if isinstance(op, _ROW_FOR_ROW) or folds_rows(op):
+        return Fraction(1)
+    if isinstance(op, Elementwise):
+        return Fraction(1) if value.shape[1] == op.out.shape[1] else None
+    if isinstance(op, Resize):
+        return _scale(value.shape[1], op.out.shape[1])
+    stride = int(getattr(op, "stride", (1, 1))[0])
+    return Fraction(stride) if isinstance(op, ConvTranspose2D) else Fraction(1, stride)
+
+
+def _scale(before: int, after: int) -> Fraction:
+    """after / before, or the whole number (or its reciprocal) that it is but for one incomplete row at the end."""
+    if after < before:
+        return 1 / _scale(after, before)
+    whole = max(1, round(after / before))
+    return Fraction(whole) if abs(whole * before - after) < whole else Fraction(after, before)
+
+
+@dataclass
+class _Group:
+    """The edges inside a group of ops."""
+
+    ops: Sequence[Op]
+    needs: RowNeeds
+
+    def __post_init__(self) -> None:
+        self.place = {op: i for i, op in enumerate(self.ops)}
+        self.sources: list[list[tuple[int, Needs]]] = [self._sources(op) for op in self.ops]
+        self.readers: list[list[tuple[int, Needs]]] = [[] for _ in self.ops]
+        for reader, edges in enumerate(self.sources):
+            for source, needs in edges:
+                self.readers[source].append((reader, needs))
+
+    def _sources(self, op: Op) -> list[tuple[int, Needs]]:
+        found = []
+        for index, value in enumerate(op.operands):
+            producer = None if value is None else value.op
+            if producer is None or producer not in self.place:
+                continue
+            needs = self.needs.of(op, index)
+            assert needs is not None
+            found.append((self.place[producer], needs))
+        return found
+
+    def rates(self) -> list[Fraction]:
+        """Rows of each op for a step, such that the fastest of those that depend on each other has one."""
+        rates: list[Fraction | None] = [None] * len(self.ops)
+        neighbours = self._neighbours()
+        for start in reversed(range(len(self.ops))):
+            if rates[start] is not None:
+                continue
+            rates[start] = Fraction(1)
+            members, work = [start], [start]
+            while work:
+                here = work.pop()
+                for there, factor in neighbours[here]:
+                    known = rates[here]
+                    if rates[there] is None and known is not None:
+                        rates[there] = known * factor
+                        members.append(there)
+                        work.append(there)
+            fastest = max(r for m in members if (r := rates[m]) is not None)
+            for m in members:
+                rates[m] = (rates[m] or fastest) / fastest
+        return [r or Fraction(1) for r in rates]
+
+    def _neighbours(self) -> list[list[tuple[int, Fraction]]]:
+        neighbours: list[list[tuple[int, Fraction]]] = [[] for _ in self.ops]
+        for reader, op in enumerate(self.ops):
+            for value in op.operands:
+                source = None if value is None or value.op is None else self.place.get(value.op)
+                ratio = None if source is None or value is None else _ratio(op, value)
+                if source is not None and ratio is not None:
+                    neighbours[source].append((reader, ratio))
+                    neighbours[reader].append((source, 1 / ratio))
+        return neighbours
+
+
+def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1, needs: RowNeeds | None = None,
+                  split: bool = True) -> RowSchedule:
+    """Paces and rings for `ops`, in execution order; the fastest computes `rows` rows a step.
+
+    Results in `kept` are stored whole; rows of a step may get places of their own if `split`. What the ops read from
+    outside is there before the first step. Every op has one result and `in_rows` or `folds_rows`.
+    """
+    group = _Group(ops, needs or RowNeeds())
+    rates = [rate * rows for rate in group.rates()]
+    heights = [work_rows(op) for op in ops]
+    paces: list[Pace] = []
+    for index, rate in enumerate(rates):
+        paces.append(_earliest(rate, heights[index], group.sources[index], paces))
+    for index in reversed(range(len(ops))):
+        if group.readers[index]:
+            paces[index] = _latest(paces[index], heights[index], group.readers[index], paces)
+    _advance(group, rates, paces, heights)
+    paces = _from_first_step(paces)
+    steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
+    places = [(h, 0) if op.out in kept or folds_rows(op) else _places(_alive(i, group, paces, heights), h, split)
+              for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
+    return RowSchedule(steps, tuple(paces), tuple(ring for ring, _ in places), tuple(fresh for _, fresh in places))
+
+
+def _earliest(rate: Fraction, height: int, sources: list[tuple[int, Needs]], paces: list[Pace]) -> Pace:
+    """The pace of that rate which computes each row as soon as what it needs is there."""
+    needed = np.ones(height, np.int64)
+    for source, needs in sources:
+        needed = np.maximum(needed, paces[source].step_behind(needs.end - 1))
+    rows, steps = rate.numerator, rate.denominator
+    return Pace(rows, steps, int((steps * np.arange(1, height + 1) - rows * (needed - 1)).min()) - 1)
+
+
+def _latest(pace: Pace, height: int, readers: list[tuple[int, Needs]], paces: list[Pace]) -> Pace:
+    """The pace of the same rate which computes each row only just in time for its readers."""
+    row = np.arange(height)
+    shifts: list[int] = []
+    for reader, needs in readers:
+        first = np.searchsorted(needs.end, row, side="right")  # the first row of the reader that needs it
+        used = first < len(needs.end)
+        limits = paces[reader].step_behind(first[used])
+        shifts += (pace.steps * (row[used] + 1) - pace.rows * limits).tolist()
+    return pace._replace(shift=min(max(shifts), pace.shift)) if shifts else pace
+
+
+def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: list[int]) -> None:
+    """Let ops of short branches run as early as they can, where that keeps fewer bytes: their operands may be larger.
+
+    One op after the other, from the first on, each time by the bytes of what it reads and of its result.
+    """
+    for index, op in enumerate(group.ops):
+        sources = sorted({source for source, _ in group.sources[index]})
+        late = paces[index]
+        early = _earliest(rates[index], heights[index], group.sources[index], paces)
+        if not sources or early == late or folds_rows(op):
+            continue
+        affected = [index, *sources]
+        before = sum(_bytes(i, group, paces, heights) for i in affected)
+        paces[index] = early
+        if sum(_bytes(i, group, paces, heights) for i in affected) >= before:
+            paces[index] = late
+
+
+def _bytes(index: int, group: _Group, paces: list[Pace], heights: list[int]) -> int:
+    """What the rows of a result need, between steps and in one."""
+    value = group.ops[index].out
+    if folds_rows(group.ops[index]) or not group.readers[index]:
+        return 0
+    alive = _alive(index, group, paces, heights)
+    return (alive.between * 4 + alive.fresh) * (value.type.size_bytes // value.shape[1])
+
+
+def _from_first_step(paces: list[Pace]) -> list[Pace]:
+    """The same paces, counted so that the first row is computed in step 0."""
+    wait = min(int(pace.step_behind(np.asarray(0))) for pace in paces) - 1
+    return [pace._replace(shift=pace.shift + pace.rows * wait) for pace in paces]
+
+
+class _Alive(NamedTuple):
+    """Rows of a result that are still needed, at most at one time and between two steps; rows computed in a step."""
+
+    most: int
+    between: int
+    fresh: int
+
+
+def _alive(index: int, group: _Group, paces: Sequence[Pace], heights: Sequence[int]) -> _Alive:
+    """The rows of the result of op number `index` that are alive."""
+    pace, height = paces[index], heights[index]
+    behind = pace.step_behind(np.arange(height))
+    fresh = int(np.max(pace.done_array(behind, height) - pace.done_array(behind - 1, height)))
+    most, between = fresh, 0
+    for reader, needs in group.readers[index]:
+        step = paces[reader].step_behind(np.arange(heights[reader]))
+        most = max(most, int(np.max(pace.done_array(step, height) - needs.first)))
+        between = max(between, int(np.max(pace.done_array(step - 1, height) - needs.first)))
+    return _Alive(most if group.readers[index] else height, between, fresh)
+
+
+def _places(alive: _Alive, height: int, split: bool) -> tuple[int, int]:
+    """Rows of the ring, and of the place for fresh rows (0: they go to the ring at once)."""
+    worth = alive.fresh <= alive.between < alive.most and alive.between + alive.fresh < height
+    return (alive.between, alive.fresh) if split and worth else (min(alive.most, height), 0)
+
+
+def check_rows(ops: Sequence[Op], schedule: RowSchedule, kept: Collection[Value] = ()) -> str | None:
+    """What is wrong with the schedule, or None: rows needed before they are there, rings too small, steps too few."""
+    group = _Group(ops, RowNeeds())
+    heights = [work_rows(op) for op in ops]
+    for index, (op, pace) in enumerate(zip(ops, schedule.paces, strict=True)):
+        steps = pace.step_behind(np.arange(heights[index]))
+        if steps[0] < 1 or steps[-1] > schedule.steps:
+            return f"%{op.out.name} is computed from step {steps[0] - 1} to {steps[-1] - 1} of {schedule.steps}"
+        for source, needs in group.sources[index]:
+            late = schedule.paces[source].step_behind(needs.end - 1) > steps
+            if late.any():
+                row = int(np.argmax(late))
+                return f"row {row} of %{op.out.name} is computed before row {needs.end[row] - 1} of " \
+                       f"%{ops[source].out.name} is there"
+        alive = _alive(index, group, schedule.paces, heights)
+        fresh = schedule.fresh[index]
+        whole = op.out in kept or folds_rows(op)
+        least = heights[index] if whole else alive.between if fresh else min(alive.most, heights[index])
+        if schedule.rings[index] < least:
+            return f"%{op.out.name} keeps {schedule.rings[index]} rows, its readers need {least}"
+        if fresh and not alive.fresh <= fresh <= schedule.rings[index]:
+            return f"%{op.out.name} has a place for {fresh} fresh rows, needed are {alive.fresh}, and no more than " \
+                   f"the ring has"
+    return None
