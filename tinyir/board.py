@@ -38,7 +38,7 @@ class Costs:
     """Added when a branch is taken: the pipeline is filled anew. The manual says 1 to 3."""
     load: int = 2
     load_next: int = 1
-    """A load right behind another load or store whose result its address does not need."""
+    """A load right behind another load whose result its address does not need."""
     store: int = 1
     multiply: int = 1
     long_multiply: int = 1

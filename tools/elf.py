@@ -1,4 +1,4 @@
-"""Reads what the tools need out of ELF files: loadable segments and symbols. Little-endian, 32 and 64 bits.
+"""Reads what the tools need out of ELF files: loadable segments, sections, symbols. Little-endian, 32 and 64 bits.
 
 Layouts: Tool Interface Standard, Executable and Linking Format, version 1.2, and its 64-bit extension.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tinyir.diag import error
 
-__all__ = ["Segment", "Symbol", "read_segments", "read_symbols", "symbol_address"]
+__all__ = ["Segment", "Symbol", "read_segments", "read_symbols", "section_sizes", "symbol_address"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,21 @@ def _sections(image: bytes) -> list[tuple[int, int, int, int]]:
     form = "<IIQQQQI" if header.wide else "<IIIIIII"
     rows = (struct.unpack_from(form, image, offset + i * step) for i in range(count))
     return [(row[1], row[4], row[5], row[6]) for row in rows]
+
+
+def section_sizes(image: bytes) -> dict[str, int]:
+    """Bytes of the sections that the program has in its memory, by name."""
+    header = _header(image)
+    offset, step, count = header.sections
+    form = "<IIQQQQ" if header.wide else "<IIIIII"
+    rows = [struct.unpack_from(form, image, offset + i * step) for i in range(count)]
+    names = rows[struct.unpack_from("<H", image, 62 if header.wide else 50)[0]][4]
+    found: dict[str, int] = {}
+    for name, _, flags, _, _, size in rows:
+        if flags & 2:
+            text = image[names + name:image.index(b"\0", names + name)].decode()
+            found[text] = found.get(text, 0) + size
+    return found
 
 
 def read_symbols(image: bytes) -> Iterator[Symbol]:

@@ -255,11 +255,10 @@ static inline uint32_t now(void)
 """
 
 
-_MARK = """\
-
+_MARK = """
 static uint32_t layer_ticks[{layers}], layer_start, layer_now;
 
-/* The C calls this before each layer; the last sample counts. */
+/* The C calls this before each layer. */
 void tinyc_mark(uint32_t layer)
 {{
     const uint32_t time = now();
@@ -279,6 +278,7 @@ def _main_source(program: Program, board: Board, layout: Layout, layers: int) ->
     table = "\n".join(f"    {{{row}}}," for row in rows)
     arguments = ", ".join(f"(void *)at[{n}]" for n in range(len(program.inputs) + len(program.outputs)))
     mark = _MARK.format(layers=layers) if layers else ""
+    end = "tinyc_mark(0u);" if layers else ""
     return f"""\
 #include <stddef.h>
 #include <stdint.h>
@@ -310,6 +310,7 @@ static void __attribute__((noinline)) measure(uint32_t sample)
     start = now();
     result[sample].status = {program.name}_run({arguments});
     result[sample].ticks = now() - start;
+    {end}
     for (word = low; (uintptr_t)word < here && *word == 0xA5A5A5A5u; word++) {{ }}
     result[sample].stack = here - (uint32_t)(uintptr_t)word;
 }}
@@ -327,7 +328,6 @@ int main(void)
     uint32_t open[3] = {{(uint32_t)(uintptr_t)path, 5u, sizeof path - 1u}};
     start_timer();
     for (sample = 0; sample < {samples}u; sample++) measure(sample);
-    {"tinyc_mark(0u);" if layers else ""}
     file = semihost(0x01u, open);
     write_block(file, result, sizeof result);
     write_block(file, (const void *){layout.output_start:#x}u, {layout.end - layout.output_start}u);
