@@ -168,7 +168,6 @@ class FuseQuantized(Pass):
         value.name = op.out.name
         rw.replace(op, value)
 
-
     @rewrites(Lookup)
     def clamp(self, op: Lookup, rw: Rewriter) -> None:
         """A table that only clamps what a layer has just stored is the layer's clamp."""
@@ -178,8 +177,8 @@ class FuseQuantized(Pass):
             return
         low, high = int(table.min()), int(table.max())
         if np.array_equal(table, np.clip(np.arange(dtype.range[0], dtype.range[1] + 1), low, high)):
-            before = layer.clamp or dtype.range
-            rw.replace(op, with_attrs(layer, clamp=(max(before[0], low), min(before[1], high))))
+            bounds = tuple(min(max(bound, low), high) for bound in layer.clamp or dtype.range)
+            rw.replace(op, with_attrs(layer, clamp=bounds))
 
 
 def _compute(op: Quantize, chain: Chain, rw: Rewriter) -> Value | None:
