@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Costs", "Region", "size_of", "size_text"]
+__all__ = ["Costs", "Kind", "Region", "size_of", "size_text"]
 
 Kind = Literal["ram", "flash"]
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}

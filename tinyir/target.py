@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from .board import Costs, Region
+from .board import Costs, Kind, Region
 from .diag import did_you_mean, error
 
 __all__ = ["TARGETS", "Target", "target_named"]
@@ -45,7 +44,7 @@ class Target:
         """The built-in target behind this one: how to build for it, and what emulates it."""
         return self.extends or self.name
 
-    def region(self, kind: Literal["ram", "flash"]) -> Region | None:
+    def region(self, kind: Kind) -> Region | None:
         """Where the arena goes (ram), or the weights (flash)."""
         return next((r for r in self.regions if r.kind == kind), None)
 

@@ -24,6 +24,7 @@ from tinyir.target import target_named
 
 from .cli import Parser, Progress
 from .facts import Facts, GraphFacts, gather_facts
+from .memory_fit import check_fit
 from .options import pairs
 from .program import Port, Program, program_of
 from .reference_model import ReferenceModel
@@ -143,6 +144,7 @@ class Compiled:
         if self.module.level != "mem":
             raise error(f"C can be written of a module at level mem; this one is at level {self.module.level}",
                         help="the pipeline has to end with lower-to-mem,plan-arena (or use --emit ir)")
+        check_fit(self.facts, self.context.target)
         files = BACKENDS.get("c")(self.module, name=emission.name, arena=emission.arena, hooks=emission.hooks,
                                   marks=emission.marks, single_file=emission.single_file, sections=emission.sections)
         arena = self.facts.arena_bytes if emission.arena == "caller" and self.module.arenas else None

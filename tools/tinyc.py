@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tinyir.diag import error
+from tinyir.target import target_named
 
 from .cli import DONE, FAILED, Parser, Progress, guarded, note, table, version_text, write_files
 from .options import make_parser, parse_options
@@ -139,7 +140,9 @@ class _Run:
     def _emission(self) -> Emission:
         from .driver import Emission
 
-        sections = cast("dict[str, str]", dict(self.options.section))
+        from .memory_fit import sections_of
+
+        sections = sections_of(target_named(self.job.target)) | cast("dict[str, str]", dict(self.options.section))
         single = self.options.output == "-"
         return Emission(self._name(), self.options.arena, self.options.hooks, single_file=single, sections=sections)
 
