@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import c, dot, onnx
+from . import c, dot, onnx, rf
 
-__all__ = ["c", "dot", "onnx"]
+__all__ = ["c", "dot", "onnx", "rf"]

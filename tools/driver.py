@@ -85,6 +85,8 @@ class Job:
     quantization: Quantization = Quantization()
     graph_only: bool = False
     """Whether only the passes of the graph are to run (--emit onnx)."""
+    tensors_only: bool = False
+    """Whether to stop in front of the lowering to buffers (--emit rf)."""
 
     @property
     def is_text(self) -> bool:
@@ -108,7 +110,7 @@ def job_of(options: Namespace, parser: Parser) -> Job:
     return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
                options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
                tuple(options.load_pass), _quantization_of(options, parser),
-               getattr(options, "emit", None) == "onnx")
+               getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf")
 
 
 def _quantization_of(options: Namespace, parser: Parser) -> Quantization:
@@ -221,6 +223,8 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
     if job.passes is None:
         passes = passes[_behind(passes, level):]
+    if job.tensors_only:
+        passes = passes[:next((i for i, p in enumerate(passes) if p.to_level == "mem"), len(passes))]
     if job.stop_after is None:
         return passes
     names = [p.name for p in passes]

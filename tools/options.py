@@ -16,7 +16,7 @@ __all__ = ["EMITS", "LEVELS", "add_build_options", "add_input_options", "add_lev
            "make_parser", "pairs", "parse_options"]
 
 LEVELS = ("0", "1", "2", "3", "s")
-EMITS = ("c", "ir", "dot", "onnx")
+EMITS = ("c", "ir", "dot", "onnx", "rf")
 CALIBRATIONS = ("minmax", "percentile", "entropy", "mse")
 _OPTIONAL_VALUE = ("--print-ir-before", "--print-ir-after")
 
@@ -103,8 +103,9 @@ def make_parser() -> Parser:
 
 def _add_output_group(parser: Parser) -> None:
     group = parser.add_argument_group("what to write")
-    group.add_argument("--emit", metavar="c|ir|dot|onnx", default="c", type=chosen("output", EMITS),
-                       help="C (default), the IR as text, or a drawing for Graphviz")
+    group.add_argument("--emit", metavar="c|ir|dot|onnx|rf", default="c", type=chosen("output", EMITS),
+                       help="C (default), the IR as text, a drawing for Graphviz, an ONNX model, or a table of receptive "
+                            "fields and of what patches would recompute")
     group.add_argument("-o", dest="output", metavar="PATH",
                        help="a directory (DIR/), a file, or - for standard output; default: the current directory")
     group.add_argument("--name", metavar="SYMBOL", help="prefix of every C symbol (default: the model's file name)")

@@ -161,7 +161,7 @@ class _Run:
         name = self._name()
         if self.options.emit == "c":
             return dict(compiled.c_program(self._emission()).files)
-        if self.options.emit in ("dot", "onnx"):
+        if self.options.emit in ("dot", "onnx", "rf"):
             return BACKENDS.get(self.options.emit)(compiled.module, name=name)
         if self.options.output == "-":
             return {f"{name}.tir": module_text(compiled.module).encode()}
@@ -248,7 +248,7 @@ def _stem(output: str | None) -> str | None:
 
 
 def _check_suffix(path: Path, emit: str) -> None:
-    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot", "onnx": ".onnx"}[emit]
+    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot", "onnx": ".onnx", "rf": ".txt"}[emit]
     if path.suffix != wanted:
         raise error(f"-o {path}: --emit {emit} writes a {wanted} file", help=f"-o {path.with_suffix(wanted)}, or DIR/")
 

@@ -7,6 +7,7 @@ convolutions, squeeze-and-excitation, global means, results in the middle; float
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ class Network:
     def pick(self) -> Value:
         return self.images[-1] if self.rng.random() < 0.75 else self.images[int(self.rng.integers(len(self.images)))]
 
-    def window(self, x: Value, dilated: bool = True) -> dict[str, tuple[int, ...]]:
+    def window(self, x: Value, dilated: bool = True) -> dict[str, Any]:
         """Random stride, padding and dilation of a 3x3 window that fits."""
         stride = (int(self.rng.integers(1, 3)), int(self.rng.integers(1, 3)))
         dilation = (int(self.rng.integers(1, 3)) if dilated else 1, 1)
@@ -99,9 +100,9 @@ class Network:
     def convolve(self) -> None:
         x, outputs = self.pick(), int(self.rng.integers(1, 7))
         weight, bias, attrs = self.weight(outputs, 3, 3, x.shape[3]), self.bias(outputs), self.window(x)
-        plain = Conv2D(Value(TensorType(x.shape, F32)), Value(TensorType(weight.shape, F32)), None, **attrs)  # type: ignore[arg-type]
+        plain = Conv2D(Value(TensorType(x.shape, F32)), Value(TensorType(weight.shape, F32)), None, **attrs)
         op = QConv2D(x, weight, bias, result=self.type(plain.out.shape), **attrs) if self.quantised \
-            else Conv2D(x, weight, bias, **attrs)  # type: ignore[arg-type]
+            else Conv2D(x, weight, bias, **attrs)
         self.images.append(self.build.add(op).out)
 
     def pointwise(self) -> None:
@@ -114,9 +115,9 @@ class Network:
     def depthwise(self) -> None:
         x = self.pick()
         weight, bias, attrs = self.weight(3, 3, x.shape[3]), self.bias(x.shape[3]), self.window(x)
-        plain = DepthwiseConv2D(Value(TensorType(x.shape, F32)), Value(TensorType(weight.shape, F32)), None, **attrs)  # type: ignore[arg-type]
+        plain = DepthwiseConv2D(Value(TensorType(x.shape, F32)), Value(TensorType(weight.shape, F32)), None, **attrs)
         op = QDepthwiseConv2D(x, weight, bias, result=self.type(plain.out.shape), **attrs) if self.quantised \
-            else DepthwiseConv2D(x, weight, bias, **attrs)  # type: ignore[arg-type]
+            else DepthwiseConv2D(x, weight, bias, **attrs)
         self.images.append(self.build.add(op).out)
 
     def pool(self) -> None:
@@ -153,7 +154,7 @@ class Network:
         result = self.type((1, rows, 2 * x.shape[2], x.shape[3]))
         if self.quantised or self.rng.random() < 0.5:
             mode = "nearest" if self.quantised or self.rng.random() < 0.5 else "linear"
-            op = Resize(x, mode, "half_pixel", (rows / x.shape[1], 2.0), result)  # type: ignore[arg-type]
+            op = Resize(x, mode, "half_pixel", (rows / x.shape[1], 2.0), result)
             self.images.append(self.build.add(op).out)
         else:
             weight = self.weight(2, 3, 3, x.shape[3])
