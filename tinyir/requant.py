@@ -133,11 +133,12 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
 
 
 def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False,
-          shift: int | None = None) -> Requant:
+          shift: int | None = None, step: int = 1) -> Requant:
     """The integer form of each channel, and whether it is proved, for accumulators in [low, high] ([C] each).
 
     `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds lie within int32. `zero_first`
     as in `arith.requantize`. `shift` is one that all channels are to share, small enough for multipliers below 2^31.
+    Rounding constants are multiples of `step`: with 2^32 the low word of the product does not matter.
     """
     scale = np.asarray(scale, np.float32).reshape(-1)
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
@@ -148,7 +149,7 @@ def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, 
     nominal = np.rint(np.ldexp(scale.astype(np.float64), shifts)).astype(np.int64)
     nominal = np.minimum(nominal, 2**31 - 1)
     limits = thresholds(scale, zero_point, dtype, zero_first)
-    multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high)
+    multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high, step)
     form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
     return replace(form, proved=prove(form, low, high))
 
@@ -169,14 +170,15 @@ def solve_steps(limits: Array, factor: float, zero_point: int, dtype: DType, low
     return replace(form, proved=np.asarray([equal and multiplier[0] >= 0]))
 
 
-def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array, high: Array) \
-        -> tuple[Array, Array]:
+def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array, high: Array,
+            step: int = 1) -> tuple[Array, Array]:
     """For each channel the multiplier nearest to `nominal` that has a rounding constant, and that constant."""
     best, rounding = nominal.copy(), _default_rounding(shift, zero_point)
     open_channels = np.ones(nominal.shape, bool)
-    for step in _nearest_first(_SEARCH):
-        candidate = np.clip(nominal + step, 0, 2**31 - 1)
+    for distance in _nearest_first(_SEARCH):
+        candidate = np.clip(nominal + distance, 0, 2**31 - 1)
         least, most = _rounding_bounds(candidate, shift, limits, zero_point, dtype, low, high)
+        least, most = -(-least // step) * step, most // step * step
         found = open_channels & (least <= most)
         best = np.where(found, candidate, best)
         middle = np.clip(_default_rounding(shift, zero_point), least, np.maximum(least, most))

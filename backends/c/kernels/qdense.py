@@ -18,6 +18,7 @@ from tinyir.ops.qconv import QDense
 from tinyir.ops.quant import quant_of
 
 from ..text import fill
+from .dsp_dense import lower_dense_dsp
 from .qconv import choose_lanes
 from .qrequant import stored_from_sums, sum_range
 from .qruns import lane_loops, pixel_blocks
@@ -75,6 +76,8 @@ def lower_dense(op: QDense, low: Lowering) -> None:
     """Fold the zero point and prove the requantisation."""
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
+    if lower_dense_dsp(op, weight, bias, low):
+        return
     zero = quant_of(op.x).zero_point
     stored = stored_from_sums(op, (op.x, op.weight), op.clamp, sum_range(op.x.type.dtype, zero, weight, bias), low)
     folded = np.asarray((0 if bias is None else bias.astype(np.int64)) - zero * weight.astype(np.int64).sum(axis=1))

@@ -33,6 +33,7 @@ from tinyir.ops.quant import quant_of
 from ..text import fill
 from .base import RowKernel
 from .blocking import Columns, Strip, block_sizes, strips
+from .dsp_depthwise import lower_depthwise_dsp
 from .qrequant import stored_from_sums, sum_range
 from .qsums import StoresSums, differences, elements, packed, sum_fields, wraps_around
 from .qtile import plus
@@ -298,6 +299,8 @@ def lower_depthwise(op: QDepthwiseConv2D, low: Lowering) -> None:
     """Fold the zero points, prove the requantisation and compute all rows."""
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
+    if lower_depthwise_dsp(op, weight, bias, low):
+        return
     zero, outputs = quant_of(op.x).zero_point, weight.shape[2]
     flat = weight.reshape(-1, outputs).T
     stored = stored_from_sums(op, (op.x, op.weight), op.clamp, sum_range(op.x.type.dtype, zero, flat, bias), low)
