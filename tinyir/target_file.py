@@ -35,8 +35,8 @@ def read_target(path: str) -> Target:
     """The target that the file `path` describes. Raises CompileError."""
     table = _table(path)
     base = table.pop("extends", None)
-    if not isinstance(base, str):
-        raise error(f"{path}: extends should name the target that this one extends",
+    if not isinstance(base, str) or base.endswith(".toml"):
+        raise error(f"{path}: extends should name the built-in target that this one extends",
                     help='extends = "cortex-m4", for example (tinyc --list-targets)')
     core = target_named(base)
     plain = _facts(path, core, {k: v for k, v in table.items() if k not in _TABLES})

@@ -96,7 +96,8 @@ class Job:
     @property
     def options_text(self) -> str:
         """The options that shape the result, as they are recorded in the generated files."""
-        words = [f"-O{self.level}" if self.passes is None else f"-p {self.passes}", f"--target {Path(self.target).name}"]
+        words = [f"-O{self.level}" if self.passes is None else f"-p {self.passes}",
+                 f"--target {Path(self.target).name}"]
         words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
         words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []

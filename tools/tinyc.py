@@ -139,7 +139,6 @@ class _Run:
 
     def _emission(self) -> Emission:
         from .driver import Emission
-
         from .memory_fit import sections_of
 
         sections = sections_of(target_named(self.job.target)) | cast("dict[str, str]", dict(self.options.section))
