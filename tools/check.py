@@ -21,7 +21,7 @@ from tinyir.ir import Array
 from .all_tensors import IntegerGraph, Report
 from .cli import Progress, table
 from .compare import ABSOLUTE, RELATIVE, Difference, argmax_agreement, argmax_hits, compare_arrays, merge
-from .driver import Compiled, Emission
+from .driver import Compiled, Emission, Job
 from .emulator import run_on_target
 from .exact import compare_c_directly
 from .harness import Run, run_on_host
@@ -79,6 +79,8 @@ class CheckReport:
     layers: LayerReport | None = None
     exact: Report | None = None
     """For a quantised model: every byte of every tensor, beside onnxruntime's integer path."""
+    accuracy_float: float | None = None
+    """For a quantised model: the share of labels that it gives when onnxruntime computes it in float."""
 
     @property
     def total(self) -> Difference:
@@ -110,6 +112,7 @@ class CheckReport:
             fields["no_integer_kernel"] = self.exact.no_integer_kernel
         if self.accuracy is not None:
             fields["accuracy"], fields["accuracy_ort"] = self.accuracy
+            fields["accuracy_ort_float"] = self.accuracy_float
         if self.layers is not None:
             fields["layers"] = self.layers.as_json()
         return fields
@@ -128,7 +131,9 @@ class CheckReport:
         if self.argmax_agreement is not None:
             lines.append(f"  same largest element as onnxruntime in {100 * self.argmax_agreement:.4g} % of the samples")
         if self.accuracy is not None:
-            lines.append(f"  accuracy {100 * self.accuracy[0]:.4g} % (onnxruntime {100 * self.accuracy[1]:.4g} %)")
+            in_float = "" if self.accuracy_float is None else f", in float {100 * self.accuracy_float:.4g} %"
+            ours, theirs = (f"{100 * share:.4g} %" for share in self.accuracy)
+            lines.append(f"  accuracy {ours} (onnxruntime {theirs}{in_float})")
         if self.exact is not None:
             lines.append(_exact_text(self.exact))
         if self.instructions is not None:
@@ -188,17 +193,27 @@ def _check_against(path: Path, compiled: Compiled, emission: Emission, settings:
     if settings.layers:
         with progress.stage("comparing layers"):
             layers = compare_layers(compiled, emission, reference, samples.inputs, ours, settings.cc, settings.cflags)
-    exact = _compare_bytes(compiled, emission, samples.inputs, ours, settings, progress)
-    return _report(compiled, reference, samples, run, expected, layers, exact)
+    exact = _compare_bytes(path, compiled, emission, samples.inputs, ours, settings, progress)
+    report = _report(compiled, reference, samples, run, expected, layers, exact)
+    if samples.labels is None or exact is None:
+        return report
+    with progress.stage("running onnxruntime in float"):
+        return replace(report, accuracy_float=_float_accuracy(job, reference, samples.inputs, samples.labels))
 
 
-def _compare_bytes(compiled: Compiled, emission: Emission, samples: Sequence[Sample], ours: Sequence[Sample],
-                   settings: CheckSettings, progress: Progress) -> Report | None:
-    """All tensors of a model that came quantised, unless its boundary was changed; on an emulated core if they fit."""
-    job = compiled.job
-    if job.quantization.scheme is not None or job.quantization.io is not None:
-        return None
-    graph = IntegerGraph(Path(job.source))
+def _float_accuracy(job: Job, reference: Reference, inputs: Sequence[Sample], labels: Array) -> float | None:
+    """Of the model that was quantised here, if it takes the same inputs; else of the quantised one in float."""
+    if job.quantization.scheme is None:
+        return argmax_hits(reference.run_in_float(inputs), labels)
+    origin = Reference(job.source)
+    same = [port.dtype for port in origin.inputs] == [port.dtype for port in reference.inputs]
+    return argmax_hits(origin.run(inputs), labels) if same else None
+
+
+def _compare_bytes(path: Path, compiled: Compiled, emission: Emission, samples: Sequence[Sample],
+                   ours: Sequence[Sample], settings: CheckSettings, progress: Progress) -> Report | None:
+    """All tensors of a quantised model; on an emulated core if they fit."""
+    job, graph = compiled.job, IntegerGraph(path)
     if not graph.computes_integers:
         return None
     if is_emulated(job.target) and sum(op.writes[0].type.size_bytes for op in kernel_calls(compiled.module)) > _LOG:

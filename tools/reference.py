@@ -75,6 +75,11 @@ class Reference:
         """The outputs for each sample. Raises CompileError if onnxruntime fails."""
         return [tuple(self._call(self._session, None, sample)) for sample in samples]
 
+    def run_in_float(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The same without graph optimisation, where quantised values are turned into floats and back at every node."""
+        session = self._open(str(self.path), optimise=False)
+        return [tuple(self._call(session, None, sample)) for sample in samples]
+
     def _call(self, session: Any, names: Sequence[str] | None, sample: Sample) -> list[Array]:
         try:
             found: list[Array] = session.run(names, self._feed(sample))
