@@ -88,7 +88,7 @@ def regions(block: Block) -> Iterator[_Region]:
 
 def improve(region: _Region, rw: Rewriter) -> bool:
     """Change the region to a cheaper order of axes, if there is one."""
-    if all(isinstance(op, (Quantize, Dequantize)) for op in region.ops):
+    if len({type(op) for op in region.ops}) == 1 and isinstance(region.ops[0], (Quantize, Dequantize)):
         return False  # transposes stand on the side of the stored integers, see `hop_quantize`
     here = identity(region.rank)
     best, least = here, _cost(region, here)
@@ -165,7 +165,7 @@ def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
     type_ = untransposed(TensorType(value.shape, narrow.type.dtype), perm)
     outside = [user for user in value.users if not region.inside(user)]
     ways = [compose(perm, user.perm) for user in outside if isinstance(user, Transpose)]
-    readers = [user for user in outside if not isinstance(user, Transpose) and not _absorbs(user)]
+    readers = [user for user in outside if not isinstance(user, Transpose) and not absorbs(user)]
     inside = not _is_input(value)
     costs = [(_moved(type_, way), int(inside and way != identity(region.rank)), 0) for way in sorted(set(ways))]
     if readers and perm != identity(region.rank):
@@ -174,7 +174,7 @@ def _output_costs(region: _Region, value: Value, perm: Perm) -> list[Cost]:
     return costs
 
 
-def _absorbs(reader: Op) -> bool:
+def absorbs(reader: Op) -> bool:
     """Whether a transpose in front of `reader` ends up in the columns of dense layers."""
     return isinstance(reader, Reshape) and reader.out.shape[:1] == (1,) and bool(reader.out.uses) and all(
         isinstance(user, (Dense, QDense)) and user.weight.data is not None and user.x is reader.out

@@ -43,6 +43,7 @@ from tinyir.rewrite import Rewriter
 from tinyir.types import Shape, TensorType
 
 from ._layers import with_columns
+from ._layout_regions import absorbs
 from ._permutations import Perm, attrs_below, compose, identity, inverse, moves_nothing, permuted, untransposed
 from ._values import stem, tensor_type
 
@@ -77,7 +78,7 @@ def hoist_transpose(op: Transpose, rw: Rewriter) -> None:
     """A transpose behind a pad has fewer elements to move in front of it; the pad may merge into what follows."""
     pad = op.x.defining(Pad)
     if pad is None or len(op.x.uses) != 1 or pad.x.type.elements >= op.x.type.elements or \
-            moves_nothing(op.x.shape, op.perm):
+            moves_nothing(op.x.shape, op.perm) or all(map(absorbs, op.out.users)):
         return
     first = rw.insert_before(op, Transpose(pad.x, perm=op.perm), name=pad.x.name)
     below = attrs_below(pad, inverse(op.perm))
