@@ -87,6 +87,8 @@ class Job:
     """Whether only the passes of the graph are to run (--emit onnx)."""
     tensors_only: bool = False
     """Whether to stop in front of the lowering to buffers (--emit rf)."""
+    requant: str | None = None
+    """`integer`: no float arithmetic in quantised ops."""
 
     @property
     def is_text(self) -> bool:
@@ -101,6 +103,7 @@ class Job:
         words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
         words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
+        words += [f"--requant {self.requant}"] if self.requant else []
         return " ".join([*words, *self.quantization.options_text])
 
 
@@ -111,7 +114,7 @@ def job_of(options: Namespace, parser: Parser) -> Job:
     return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
                options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
                tuple(options.load_pass), _quantization_of(options, parser),
-               getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf")
+               getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf", options.requant)
 
 
 def _quantization_of(options: Namespace, parser: Parser) -> Quantization:
@@ -289,6 +292,8 @@ def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: P
         module = load_module(job, context)
         passes = make_passes(job, module.level, quantised=any(op.opname.startswith("qnn.") for op in module.walk()))
     _give_samples(job, module, context)
+    if job.requant is not None:
+        module.attrs["requant"] = job.requant
     module.attrs.update(options=job.options_text, target=context.target.name, pipeline=print_pipeline(passes))
     graph = GraphFacts()
     wanted = job.quantization

@@ -52,10 +52,12 @@ def add_level_options(group: argparse._ArgumentGroup) -> None:
 
 
 def add_target_option(group: argparse._ArgumentGroup) -> None:
-    """--target."""
+    """--target and --requant."""
     group.add_argument("--target", metavar="NAME|FILE.toml", default="generic", type=_target,
                        help="the core to compile for (--list-targets; default generic: portable C99), or a file "
                             "BOARD.toml that extends one (--print-target)")
+    group.add_argument("--requant", metavar="integer", type=chosen("arithmetic", ("integer",)),
+                       help="quantised ops without any float arithmetic, as on a core without FPU")
 
 
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -104,8 +106,8 @@ def make_parser() -> Parser:
 def _add_output_group(parser: Parser) -> None:
     group = parser.add_argument_group("what to write")
     group.add_argument("--emit", metavar="c|ir|dot|onnx|rf", default="c", type=chosen("output", EMITS),
-                       help="C (default), the IR as text, a drawing for Graphviz, an ONNX model, or a table of receptive "
-                            "fields and of what patches would recompute")
+                       help="C (default), the IR as text, a drawing for Graphviz, an ONNX model, or a table of "
+                            "receptive fields and of what patches would recompute")
     group.add_argument("-o", dest="output", metavar="PATH",
                        help="a directory (DIR/), a file, or - for standard output; default: the current directory")
     group.add_argument("--name", metavar="SYMBOL", help="prefix of every C symbol (default: the model's file name)")

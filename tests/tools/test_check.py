@@ -66,13 +66,13 @@ def test_layers(run_check: Run, model: Path) -> None:
 def test_layers_name_the_first_wrong_one(run_check: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tinyc.tools import layers
 
-    original = layers._record
+    original = layers.record
 
     def broken(*arguments: object) -> list[list[np.ndarray]]:
         recorded = original(*arguments)  # type: ignore[arg-type]
         return [[a if i < 2 else a + 1 for i, a in enumerate(row)] for row in recorded]
 
-    monkeypatch.setattr(layers, "_record", broken)
+    monkeypatch.setattr(layers, "record", broken)
     answer = run_check(model, "--layers", "-O0")
     compared = [line for line in answer.out.splitlines() if "first layer that differs" in line]
     assert "differs: 2" in compared[0] or "differs: 3" in compared[0]
