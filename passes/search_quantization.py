@@ -16,6 +16,7 @@ from itertools import islice
 from typing import ClassVar, cast, get_args
 
 from tinyir.clone import clone_module
+from tinyir.diag import error
 from tinyir.ir import Array, Level, Module, Value
 from tinyir.pass_manager import Context, Pass, PassManager, option, parse_pipeline
 
@@ -26,6 +27,8 @@ from ._histogram import Method
 TRIED = "quantisations_tried"
 """In ctx.options: pairs (pipeline, dB), best first."""
 
+_FEW = 32
+"""With so few samples or less the halves also change places."""
 _FINISHES = ("correct-bias", "round-weights")
 
 
@@ -57,33 +60,30 @@ class SearchQuantization(Pass):
 
     def _attempt(self, pipeline: str, module: Module, ctx: Context) -> float:
         """The score of `pipeline` on a copy of `module`."""
-        copy, _ = clone_module(module)
-        inner = Context(ctx.target, options=dict(ctx.options))
-        data = ctx.options.get(DATA)
-        if data is not None:
-            inner.options[DATA] = _Half(cast(CalibrationData, data), self.samples, 0)
-        PassManager(parse_pipeline(pipeline)).run(copy, inner)
-        if data is not None:
-            inner.options[DATA] = _Half(cast(CalibrationData, data), self.samples, 1)
-        return measure(copy, inner, self.samples).score
+        data = cast("CalibrationData | None", ctx.options.get(DATA))
+        if data is None:
+            raise error(f"{self.name} needs samples of the model's inputs", help="give them with --calibrate FILE.npz")
+        count = sum(1 for _ in islice(data.samples(module.main.inputs), self.samples))
+        folds = (0, 1) if 1 < count <= _FEW else (0,)
+        return sum(_score(pipeline, module, ctx, data, count, fold) for fold in folds) / len(folds)
+
+
+def _score(pipeline: str, module: Module, ctx: Context, data: CalibrationData, count: int, fold: int) -> float:
+    """Quantise a copy with one half of the samples, compare on the other."""
+    copy, _ = clone_module(module)
+    inner = Context(ctx.target, options={**ctx.options, DATA: _Half(data, count, fold)})
+    PassManager(parse_pipeline(pipeline)).run(copy, inner)
+    inner.options[DATA] = _Half(data, count, 1 - fold)
+    return measure(copy, inner, count).score
 
 
 @dataclass(frozen=True)
 class _Half:
-    """Of the first `count` samples of `data` every second one, from `first` on; all of them if there is only one."""
+    """Of the first `count` samples of `data` every second one, from number `first` on; a single one is in both."""
 
     data: CalibrationData
     count: int
     first: int
 
     def samples(self, inputs: Sequence[Value]) -> Iterator[list[Array]]:
-        found = islice(self.data.samples(inputs), self.count)
-        only = list(islice(found, 1))
-        yield from only if self.first == 0 else ()
-        rest = False
-        for number, sample in enumerate(found, 1):
-            rest = True
-            if number % 2 == self.first:
-                yield sample
-        if not rest and self.first:
-            yield from only
+        return islice(self.data.samples(inputs), min(self.first, self.count - 1), self.count, 2)
