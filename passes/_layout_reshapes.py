@@ -80,6 +80,8 @@ def hoist_transpose(op: Transpose, rw: Rewriter) -> None:
     if pad is None or len(op.x.uses) != 1 or pad.x.type.elements >= op.x.type.elements or \
             moves_nothing(op.x.shape, op.perm) or all(map(absorbs, op.out.users)):
         return
+    if any(isinstance(user, Transpose) for user in op.out.users):
+        return  # the two merge first
     first = rw.insert_before(op, Transpose(pad.x, perm=op.perm), name=pad.x.name)
     below = attrs_below(pad, inverse(op.perm))
     rw.replace(op, Pad(first.out, **below))
