@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinyir.ir import Arena, Func, Module, Value
-from tinyir.loops import bases_of, carried_slots
+from tinyir.loops import bases_of, slot_spans
 from tinyir.ops import Join, Loop, Slot, View
 from tinyir.pass_manager import Analysis, Context
 
@@ -52,7 +52,8 @@ def _of_function(func: Func) -> list[Interval]:
         if isinstance(op, (Join, Slot, View)):
             continue
         if isinstance(op, Loop):
-            _extend(spans, list(carried_slots(op)), number, number + len(op.body))
+            for value, (first, last) in slot_spans(op).items():
+                _extend(spans, [value], number + 1 + first, number + 1 + last)
         _extend(spans, [*op.reads, *op.writes], number, number)
     return [Interval(slot, func.name, *spans[slot], slot.out.type.size_bytes) for slot in slots if slot in spans]
 

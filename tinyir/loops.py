@@ -12,11 +12,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from .ir import Value
 from .opdef import Op
 from .ops.mem import Join, Loop, Slot, View
 
-__all__ = ["base_of", "bases_of", "carried_slots"]
+__all__ = ["base_of", "bases_of", "slot_spans"]
 
 
 def base_of(value: Value) -> Value:
@@ -33,20 +35,58 @@ def bases_of(value: Value) -> tuple[Value, ...]:
     return (base,) if join is None else (base_of(join.ring), base_of(join.fresh))
 
 
-def carried_slots(loop: Loop) -> set[Value]:
-    """The slots used in `loop` that hold something between its steps, or before or after it.
+@dataclass
+class _Lives:
+    """What has been seen of a loop so far: when rows were written, and which ops ran in each step."""
 
-    Ops tell their rows by `rows`, `input_rows(rows)` and `rings` (the operands that have rows), as row kernels do;
-    what other ops use counts as held.
+    body: list[Op]
+    spans: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    written: dict[tuple[Value, int], tuple[int, int]] = field(default_factory=dict)
+    ran: list[tuple[int, int]] = field(default_factory=list)
+
+    def extend(self, base: Value, first: int, last: int) -> None:
+        begin, end = self.spans.get(base, (first, last))
+        self.spans[base] = min(begin, first), max(end, last)
+
+    def write(self, base: Value, row: int, step: int, place: int) -> None:
+        self.written[base, row] = step, place
+        self.extend(base, place, place)
+
+    def read(self, base: Value, row: int, step: int, place: int) -> None:
+        """A row is read; its place is taken from the op that wrote it to here, as far as ops run meanwhile."""
+        if (base, row) not in self.written:
+            self.extend(base, 0, len(self.body) - 1)
+            return
+        since, writer = self.written[base, row]
+        if since == step:
+            self.extend(base, writer, place)
+            return
+        self.extend(base, writer, self.ran[since][1])
+        for between in range(since + 1, step):
+            self.extend(base, *self.ran[between])
+        self.extend(base, self.ran[step][0], place)
+
+
+def slot_spans(loop: Loop) -> dict[Value, tuple[int, int]]:
+    """For each slot used in `loop`, from which to which op of its body (by position) it holds something that is needed,
+    in whatever step. A slot that is used outside too is needed all the time.
+
+    Ops tell their rows by `rows`, `input_rows(rows)` and `rings` (the operands that have rows), as row kernels do; what
+    other ops use is needed all the time.
     """
-    inside = {op for op in loop.body if not isinstance(op, Join)}
-    free = {base for op in inside for base in map(base_of, op.writes) if base.defining(Slot) and _only(base, inside)}
-    fresh: dict[Value, tuple[int, int]] = {}
+    lives = _Lives(loop.body)
+    inside = {op for op in lives.body if not isinstance(op, Join)}
+    used = {base for op in inside for v in (*op.reads, *op.writes) for base in bases_of(v) if base.defining(Slot)}
     for step in range(loop.steps):
-        for op in (op for op in loop.body if op in inside):
-            free -= _held(op, step, fresh, free)
-    used = {base for op in inside for v in (*op.reads, *op.writes) for base in bases_of(v)}
-    return {v for v in used if v.defining(Slot)} - free
+        lives.ran.append((len(lives.body) - 1, 0))
+        for place, op in enumerate(lives.body):
+            now = op.at_step(step) if op in inside else None
+            if now is not None:
+                first, last = lives.ran[step]
+                lives.ran[step] = min(first, place), max(last, place)
+                _note(op, now, step, place, lives)
+    whole = 0, len(lives.body) - 1
+    return {base: lives.spans[base] if _only(base, inside) else whole for base in used}
 
 
 def _only(base: Value, inside: set[Op]) -> bool:
@@ -54,24 +94,22 @@ def _only(base: Value, inside: set[Op]) -> bool:
     return all(user in inside or (isinstance(user, (Join, View)) and _only(user.out, inside)) for user in base.users)
 
 
-def _held(op: Op, step: int, fresh: dict[Value, tuple[int, int]], free: set[Value]) -> set[Value]:
-    """The buffers of which `op` reads, in this step, rows that were not written in it. `fresh` has for each buffer the
-    step in which it was last written, and the first row that was.
-    """
-    now = op.at_step(step)
-    if now is None:
-        return set()
-    names, spans = getattr(now, "rings", ()), getattr(now, "input_rows", None)
-    ringed = {base for name in names for base in bases_of(getattr(now, name))}
-    if spans is None or op.at_step(step) is op:
-        return {base for v in (*op.reads, *op.writes) for base in bases_of(v)}
-    held = {base for v in (*now.reads, *now.writes) for base in bases_of(v)} - ringed
-    rows: tuple[int, int] = now.attrs["rows"]
-    for value in now.reads:
-        base, *own = bases_of(value)
-        written, first = fresh.get(base, (-1, 0))
-        if base in free and base in ringed and (own or written != step or spans(rows)[0] < first):
-            held.add(base)
-    for value in now.writes:
-        fresh[base_of(value)] = step, rows[0]
-    return held
+def _note(op: Op, now: Op, step: int, place: int, lives: _Lives) -> None:
+    """Which rows the op, which is `now` in this step, reads and writes."""
+    names: tuple[str, ...] = getattr(now, "rings", ())
+    spans = getattr(now, "input_rows", None)
+    ringed = [] if spans is None or now is op else [getattr(now, name) for name in names]
+    for value in (*now.reads, *now.writes):
+        if value not in ringed:
+            for base in bases_of(value):
+                lives.extend(base, 0, len(lives.body) - 1)
+    rows: tuple[int, int] = now.attrs.get("rows", (0, 0))
+    for value in ringed:
+        if value in now.writes:
+            for row in range(*rows):
+                lives.write(base_of(value), row, step, place)
+        elif spans is not None:
+            join = value.defining(Join)
+            split = 0 if join is None else join.first_fresh(step)
+            for row in range(*spans(rows)):
+                lives.read(bases_of(value)[join is not None and row >= split], row, step, place)

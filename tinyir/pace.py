@@ -31,7 +31,16 @@ class Pace(NamedTuple):
 
     def done_array(self, steps: Array, height: int) -> Array:
         """`done` for many steps."""
-        return np.asarray(np.clip((self.rows * steps + self.shift) // self.steps, 0, height))
+        return np.minimum(np.maximum((self.rows * steps + self.shift) // self.steps, 0), height)
+
+    @property
+    def start(self) -> int:
+        """The number of the step before which the first row is done."""
+        return -((self.shift - self.steps) // self.rows)
+
+    def earlier(self, steps: int) -> Pace:
+        """The same pace, `steps` steps earlier."""
+        return Pace(self.rows, self.steps, self.shift + self.rows * steps)
 
     def step_behind(self, rows: Array) -> Array:
         """For row numbers: the number of the step before which the row is done for the first time."""

@@ -10,10 +10,10 @@ Cost: O(edges * rows), vectorised over rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -96,9 +96,14 @@ def work_rows(op: Op) -> int:
 
 @dataclass
 class RowNeeds:
-    """Which rows of which operand each row of a result needs; computed once for each op."""
+    """Which rows of which operand each row of a result needs, and what follows from that: computed once.
 
+    Schedules of groups that have ops in common ask the same of them, but for a shift in time; `memo` knows the answers.
+    """
+
+    memo: dict[tuple[Hashable, ...], Any] = field(default_factory=dict)
     _known: dict[tuple[Op, int], Needs | None] = field(default_factory=dict)
+    _ratios: dict[tuple[Op, int], Fraction | None] = field(default_factory=dict)
 
     def of(self, op: Op, operand: int) -> Needs | None:
         """The needs of `op` for operand number `operand`; None for one that has no rows (a constant, a vector)."""
@@ -106,6 +111,14 @@ class RowNeeds:
         if key not in self._known:
             self._known[key] = _needs(op, operand)
         return self._known[key]
+
+    def ratio(self, op: Op, operand: int) -> Fraction | None:
+        """Rows of the result for each row of an operand, in the long run; None where there is no fixed ratio."""
+        key = op, operand
+        if key not in self._ratios:
+            value = op.operands[operand]
+            self._ratios[key] = None if value is None else _ratio(op, value)
+        return self._ratios[key]
 
 
 def _needs(op: Op, operand: int) -> Needs | None:
@@ -197,16 +210,16 @@ class _Group:
                         members.append(there)
                         work.append(there)
             fastest = max(r for m in members if (r := rates[m]) is not None)
-            for m in members:
+            for m in members if fastest != 1 else ():
                 rates[m] = (rates[m] or fastest) / fastest
         return [r or Fraction(1) for r in rates]
 
     def _neighbours(self) -> list[list[tuple[int, Fraction]]]:
         neighbours: list[list[tuple[int, Fraction]]] = [[] for _ in self.ops]
         for reader, op in enumerate(self.ops):
-            for value in op.operands:
+            for operand, value in enumerate(op.operands):
                 source = None if value is None or value.op is None else self.place.get(value.op)
-                ratio = None if source is None or value is None else _ratio(op, value)
+                ratio = None if source is None else self.needs.ratio(op, operand)
                 if source is not None and ratio is not None:
                     neighbours[source].append((reader, ratio))
                     neighbours[reader].append((source, 1 / ratio))
@@ -225,37 +238,58 @@ def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1
     heights = [work_rows(op) for op in ops]
     paces: list[Pace] = []
     for index, rate in enumerate(rates):
-        paces.append(_earliest(rate, heights[index], group.sources[index], paces))
+        paces.append(_earliest(index, rate, group, paces, heights))
     for index in reversed(range(len(ops))):
         if group.readers[index]:
-            paces[index] = _latest(paces[index], heights[index], group.readers[index], paces)
+            paces[index] = _latest(index, group, paces, heights)
     _advance(group, rates, paces, heights)
-    paces = _from_first_step(paces)
+    wait = min(pace.start for pace in paces) - 1
+    paces = [pace.earlier(wait) for pace in paces]
     steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
     places = [(h, 0) if op.out in kept or folds_rows(op) else _places(_alive(i, group, paces, heights), h, split)
               for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
     return RowSchedule(steps, tuple(paces), tuple(ring for ring, _ in places), tuple(fresh for _, fresh in places))
 
 
-def _earliest(rate: Fraction, height: int, sources: list[tuple[int, Needs]], paces: list[Pace]) -> Pace:
-    """The pace of that rate which computes each row as soon as what it needs is there."""
-    needed = np.ones(height, np.int64)
-    for source, needs in sources:
-        needed = np.maximum(needed, paces[source].step_behind(needs.end - 1))
-    rows, steps = rate.numerator, rate.denominator
-    return Pace(rows, steps, int((steps * np.arange(1, height + 1) - rows * (needed - 1)).min()) - 1)
+def _key(what: str, index: int, group: _Group, edges: list[tuple[int, Needs]], paces: list[Pace]) \
+        -> tuple[Hashable, ...]:
+    """What the answer to a question about an op and its neighbours depends on, but for a shift in time."""
+    wait = paces[0].start
+    return (what, group.ops[index], *((group.ops[other], id(needs)) for other, needs in edges),
+            *(pace.earlier(wait) for pace in paces))
 
 
-def _latest(pace: Pace, height: int, readers: list[tuple[int, Needs]], paces: list[Pace]) -> Pace:
-    """The pace of the same rate which computes each row only just in time for its readers."""
-    row = np.arange(height)
-    shifts: list[int] = []
-    for reader, needs in readers:
-        first = np.searchsorted(needs.end, row, side="right")  # the first row of the reader that needs it
-        used = first < len(needs.end)
-        limits = paces[reader].step_behind(first[used])
-        shifts += (pace.steps * (row[used] + 1) - pace.rows * limits).tolist()
-    return pace._replace(shift=min(max(shifts), pace.shift)) if shifts else pace
+def _earliest(index: int, rate: Fraction, group: _Group, paces: list[Pace], heights: list[int]) -> Pace:
+    """The pace of that rate at which an op computes each row as soon as what it needs is there."""
+    edges, rows, steps = group.sources[index], rate.numerator, rate.denominator
+    if not edges:
+        return Pace(rows, steps, steps - 1)
+    sources = [paces[source] for source, _ in edges]
+    key = *_key("earliest", index, group, edges, sources), rate
+    if key not in group.needs.memo:
+        ready = [pace.step_behind(needs.end - 1) for pace, (_, needs) in zip(sources, edges, strict=True)]
+        needed = np.max(ready, axis=0) - sources[0].start
+        shift = int((steps * np.arange(1, heights[index] + 1) - rows * (needed - 1)).min()) - 1
+        group.needs.memo[key] = Pace(rows, steps, shift)
+    found: Pace = group.needs.memo[key]
+    return found.earlier(-sources[0].start)
+
+
+def _latest(index: int, group: _Group, paces: list[Pace], heights: list[int]) -> Pace:
+    """The pace of the same rate at which an op computes each row only just in time for its readers."""
+    pace, edges, row = paces[index], group.readers[index], np.arange(heights[index])
+    readers = [paces[reader] for reader, _ in edges]
+    key = *_key("latest", index, group, edges, readers), pace.rows, pace.steps
+    if key not in group.needs.memo:
+        shifts: list[int] = []
+        for reader, (_, needs) in zip(readers, edges, strict=True):
+            first = np.searchsorted(needs.end, row, side="right")  # the first row of the reader that needs it
+            used = first < len(needs.end)
+            limits = reader.step_behind(first[used]) - readers[0].start
+            shifts += (pace.steps * (row[used] + 1) - pace.rows * limits).tolist()
+        group.needs.memo[key] = max(shifts) if shifts else None
+    shift: int | None = group.needs.memo[key]
+    return pace if shift is None else pace._replace(shift=min(shift - pace.rows * readers[0].start, pace.shift))
 
 
 def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: list[int]) -> None:
@@ -265,9 +299,11 @@ def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: l
     """
     for index, op in enumerate(group.ops):
         sources = sorted({source for source, _ in group.sources[index]})
+        if not sources or folds_rows(op) or (len(sources) == 1 and len(group.readers[sources[0]]) == 1):
+            continue  # in a chain, late is early
         late = paces[index]
-        early = _earliest(rates[index], heights[index], group.sources[index], paces)
-        if not sources or early == late or folds_rows(op):
+        early = _earliest(index, rates[index], group, paces, heights)
+        if early == late:
             continue
         affected = [index, *sources]
         before = sum(_bytes(i, group, paces, heights) for i in affected)
@@ -285,12 +321,6 @@ def _bytes(index: int, group: _Group, paces: list[Pace], heights: list[int]) -> 
     return (alive.between * 4 + alive.fresh) * (value.type.size_bytes // value.shape[1])
 
 
-def _from_first_step(paces: list[Pace]) -> list[Pace]:
-    """The same paces, counted so that the first row is computed in step 0."""
-    wait = min(int(pace.step_behind(np.asarray(0))) for pace in paces) - 1
-    return [pace._replace(shift=pace.shift + pace.rows * wait) for pace in paces]
-
-
 class _Alive(NamedTuple):
     """Rows of a result that are still needed, at most at one time and between two steps; rows computed in a step."""
 
@@ -301,6 +331,15 @@ class _Alive(NamedTuple):
 
 def _alive(index: int, group: _Group, paces: Sequence[Pace], heights: Sequence[int]) -> _Alive:
     """The rows of the result of op number `index` that are alive."""
+    edges = group.readers[index]
+    key = _key("alive", index, group, edges, [paces[index], *(paces[reader] for reader, _ in edges)])
+    if key not in group.needs.memo:
+        group.needs.memo[key] = _count_alive(index, group, paces, heights)
+    found: _Alive = group.needs.memo[key]
+    return found
+
+
+def _count_alive(index: int, group: _Group, paces: Sequence[Pace], heights: Sequence[int]) -> _Alive:
     pace, height = paces[index], heights[index]
     behind = pace.step_behind(np.arange(height))
     fresh = int(np.max(pace.done_array(behind, height) - pace.done_array(behind - 1, height)))

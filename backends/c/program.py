@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
 from tinyir.literals import attribute_text
-from tinyir.loops import bases_of, carried_slots
+from tinyir.loops import bases_of, slot_spans
 from tinyir.opdef import MISSING, Op
 from tinyir.ops.mem import Join, Loop, MemReturn, Next, Slot, View
 
@@ -186,9 +186,10 @@ def _place_slots(program: Program) -> None:
             for base in bases_of(value):
                 lives.setdefault(base, []).append(call.number)
     for loop in (op for op in program.module.main.ops if isinstance(op, Loop)):
-        numbers = [call.number for call in program.calls if call.op.block is loop.regions[0]]
-        for value in carried_slots(loop):
-            lives[value] += [numbers[0], numbers[-1]]
+        numbers = {call.op: call.number for call in program.calls if call.op.block is loop.regions[0]}
+        for value, (first, last) in slot_spans(loop).items():
+            inside = [numbers[op] for op in loop.body[first:last + 1] if op in numbers]
+            lives[value] += [inside[0], inside[-1]]
     for op in program.module.main.block.walk():
         if isinstance(op, Slot) and op.out in lives:
             program.slots.append(_placed(op, program.roots[op.out], lives[op.out]))
