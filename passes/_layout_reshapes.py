@@ -74,6 +74,16 @@ def reshape_instead(op: Transpose, rw: Rewriter) -> None:
         rw.replace(op, Reshape(op.x, result=tensor_type(op.out)))
 
 
+def share_transpose(op: Transpose, rw: Rewriter) -> None:
+    """Of equal transposes of one value the first serves all."""
+    block = op.block
+    for other in op.x.users:
+        if isinstance(other, Transpose) and other is not op and other.perm == op.perm and block is not None \
+                and other.block is block and block.ops.index(other) < block.ops.index(op):
+            rw.replace(op, other.out)
+            return
+
+
 def hoist_transpose(op: Transpose, rw: Rewriter) -> None:
     """A transpose behind a pad has fewer elements to move in front of it; the pad may merge into what follows."""
     pad = op.x.defining(Pad)

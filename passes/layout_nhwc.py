@@ -64,6 +64,7 @@ from ._layout_reshapes import (
     merge_transposes,
     permute_columns,
     reshape_instead,
+    share_transpose,
     sink_reshape,
     sink_reshapes,
     sink_transpose,
@@ -115,7 +116,7 @@ _MERGES: dict[type[Op], list[Any]] = {Transpose: [merge_transposes], Reshape: [m
 
 def _sinking() -> dict[type[Op], list[Any]]:
     """The rewrites that move transposes and reshapes towards the results."""
-    table: dict[type[Op], list[Any]] = {Transpose: [merge_transposes, hoist_transpose, hop_dequantize],
+    table: dict[type[Op], list[Any]] = {Transpose: [merge_transposes, share_transpose, hoist_transpose, hop_dequantize],
                                         Reshape: [merge_reshapes, sink_transpose, hoist_reshape],
                                         Dense: [permute_columns], QDense: [permute_columns]}
     for _, kind in OPS.items():
