@@ -117,6 +117,8 @@ def _store(op: Range, quant: Quant, points: Points, rw: Rewriter) -> Value:
             outer = rw.insert_after(inner, Dequantize(inner.out), name=f"{chain.base.name}_real")
             rw.set_operand(chain.unaries[0], 0, outer.out)
     stored = rw.insert_before(op, Quantize(source, type_), name=name)
+    if source.op is not None:
+        source.name = f"{name}_float"  # the name belongs to what is stored, in files that are written too
     real = Dequantize(stored.out)
     rw.replace(op, real)
     return real.out
