@@ -157,9 +157,14 @@ class IntegerGraph:
             return True  # an input or a constant
         if node.op_type.startswith(_INTEGER):
             return True
-        if node.op_type == "QuantizeLinear" or node.op_type in _MOVES:
+        if node.op_type == "QuantizeLinear" or (node.op_type in _MOVES and not _interpolates(node)):
             return all(self.is_exact(name) for name in node.input[:1] if name)
         return False
+
+
+def _interpolates(node: Any) -> bool:
+    """Whether a Resize computes means of what it reads."""
+    return node.op_type == "Resize" and any(a.name == "mode" and a.s != b"nearest" for a in node.attribute)
 
 
 # -- the walk --------------------------------------------------------------------------------------------------------
