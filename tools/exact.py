@@ -52,8 +52,9 @@ def _comparable(calls: Sequence[Op], graph: IntegerGraph) -> tuple[list[tuple[in
     for number, op in enumerate(calls):
         tensor = graph.tensor_of(op)
         inexact = tensor is not None and not graph.is_exact(tensor)
-        if inexact:
-            report.no_integer_kernel.append(", ".join(origins(op.loc)))
+        node = ", ".join(origins(op.loc))
+        if inexact and node not in report.no_integer_kernel:
+            report.no_integer_kernel.append(node)
         if inexact or any(_root(v) in ours_alone for v in op.reads):
             ours_alone.update(_root(v) for v in op.writes)
         elif tensor is not None:
