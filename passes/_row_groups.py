@@ -15,7 +15,7 @@ the cost grows linearly in depth.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from tinyir.opdef import Op
 from tinyir.ops import Reinterpret, Reshape, Return
 from tinyir.row_schedule import RowNeeds, RowSchedule, folds_rows, schedule_rows
 
-__all__ = ["Memory", "best_groups"]
+__all__ = ["Memory", "best_groups", "schedule_groups"]
 
 _INT32 = 4
 
@@ -87,12 +87,17 @@ class _Costs:
         """Bytes while an op runs on whole tensors."""
         return self.before[index] + sum(self.memory.size(r) for r in self.memory.ops[index].results)
 
-    def group(self, first: int, end: int) -> _Group:
+    def schedule(self, first: int, end: int, waits: Collection[Op] = ()) -> RowSchedule:
+        """The schedule of ops that run row by row; rows of results in `waits` wait for slower readers."""
+        ops = self.memory.ops[first:end]
+        kept = {op.out for op in ops if self.memory.needed_behind(op.out, end)}
+        return schedule_rows(ops, kept, self.rows, self.needs, waits=waits)
+
+    def group(self, first: int, end: int, schedule: RowSchedule | None = None) -> _Group:
         """Bytes while ops run row by row."""
-        memory = self.memory
+        memory, schedule = self.memory, schedule or self.schedule(first, end)
         ops = memory.ops[first:end]
         kept = {op.out for op in ops if memory.needed_behind(op.out, end)}
-        schedule = schedule_rows(ops, kept, self.rows, self.needs)
         held, flight = sum(memory.size(v) for v in kept), [0] * len(ops)
         for index, op in enumerate(ops):
             if op.out in kept and not folds_rows(op):
@@ -104,7 +109,8 @@ class _Costs:
                 continue
             if fresh or self._is_held(index, readers, ops, schedule):
                 held, size = held + size, fresh
-            for place in range(index, max(readers, default=index) + 1):
+            waits = schedule.keeps[index][0] > 1
+            for place in range(0 if waits else index, max(readers, default=index) + 1):
                 flight[place] += size
         return _Group(self.before[first] + held + max(flight), held)
 
@@ -146,6 +152,27 @@ def best_groups(func: Func, runs: Sequence[list[Op]], rows: int, align: int = 16
                 break
     chosen = _fewest_streamed(found, best[count], count)
     return [memory.ops[first:end] for first, end in chosen if end - first > 1]
+
+
+def schedule_groups(func: Func, groups: Sequence[list[Op]], rows: int, align: int = 16) -> list[RowSchedule]:
+    """A schedule for each group: rows wait for slower readers where that needs fewer bytes, tried op by op."""
+    costs = _Costs(Memory(func, align), rows)
+    found = []
+    for group in groups:
+        first = costs.memory.place[group[0]]
+        end = first + len(group)
+        waits: set[Op] = set()
+        best = costs.schedule(first, end)
+        for op in group:
+            trial = costs.schedule(first, end, waits | {op})
+            if trial != best and _better(costs.group(first, end, trial), costs.group(first, end, best)):
+                waits, best = waits | {op}, trial
+        found.append(best)
+    return found
+
+
+def _better(one: _Group, other: _Group) -> bool:
+    return (one.peak, one.held) < (other.peak, other.held)
 
 
 def _fewest_streamed(found: dict[tuple[int, int], int], limit: int, count: int) -> list[tuple[int, int]]:

@@ -153,7 +153,8 @@ def _lower_stream(stream: Stream, low: Lowering) -> None:
     with low.loop(schedule.steps):
         for index, op in enumerate(body):
             low.location = op.loc
-            low.in_rows(op, schedule.paces[index], schedule.rings[index], schedule.fresh[index])
+            low.in_rows(op, schedule.paces[index], schedule.rings[index], schedule.fresh[index],
+                        schedule.keeps[index])
             LOWERINGS.get(op.opname)(op, low)
             for source, fresh in zip(body, schedule.fresh, strict=True):
                 if fresh and last[source] == index:

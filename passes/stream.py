@@ -29,10 +29,10 @@ from tinyir.ops import Dequantize, Quantize, Stream, Transpose, Yield
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import STREAMS, load_plugins
 from tinyir.rewrite import Rewriter
-from tinyir.row_schedule import folds_rows, in_rows, schedule_rows
+from tinyir.row_schedule import RowSchedule, folds_rows, in_rows
 from tinyir.types import TensorType
 
-from ._row_groups import best_groups
+from ._row_groups import best_groups, schedule_groups
 
 
 class StreamRows(Pass):
@@ -55,8 +55,8 @@ class StreamRows(Pass):
             _turn_behind_dequantize(func, rewriter)
             _sink(func)
             groups = self._groups(func)
-            for group in groups:
-                _stream(group, func, self.rows, module)
+            for group, schedule in zip(groups, schedule_groups(func, groups, self.rows), strict=True):
+                _stream(group, func, schedule, module)
             ctx.stat("groups", len(groups))
             ctx.stat("streamed-ops", sum(map(len, groups)))
 
@@ -145,13 +145,12 @@ def _cut(run: list[Op], stops: Sequence[Op], last: Sequence[Op], func: Func) -> 
     return [g for g in groups if g]
 
 
-def _stream(group: list[Op], func: Func, rows: int, module: Module) -> None:
+def _stream(group: list[Op], func: Func, schedule: RowSchedule, module: Module) -> None:
     """Move the ops of `group` into a region."""
     inside = set(group)
     kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
     if not kept:
         return  # nobody wants to know
-    schedule = schedule_rows(group, set(kept), rows)
     block, place = func.block, func.ops.index(group[0])
     body = Block()
     for op in group:
@@ -159,7 +158,8 @@ def _stream(group: list[Op], func: Func, rows: int, module: Module) -> None:
         body.append(op)
     body.append(Yield(tuple(kept)))
     attrs = {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
-             "fresh": schedule.fresh if any(schedule.fresh) else ()}
+             "fresh": schedule.fresh if any(schedule.fresh) else (),
+             "keeps": schedule.keeps if any(every > 1 for every, _ in schedule.keeps) else ()}
     stream = Stream.build([], attrs, [v.type for v in kept], [body], fuse("stream", [op.loc for op in group]))
     block.insert(place, stream)
     for value, result in zip(kept, stream.results, strict=True):

@@ -27,7 +27,7 @@ from .diag import UNKNOWN, Location, error
 from .ir import Arena, Array, Block, Const, Module, Value
 from .opdef import Op
 from .ops.mem import Join, Loop, Next, Slot, View
-from .pace import Pace
+from .pace import Keep, Pace
 from .registry import KEEPS, LOWERINGS, ROW_FORMS, STREAMS
 from .target import Target
 from .types import BufferType, dtype_of
@@ -51,6 +51,7 @@ class _Fresh:
     pace: Pace
     rows: Value
     ring: Value
+    keep: Keep
 
 
 @dataclass
@@ -128,6 +129,7 @@ class Lowering:
             if fresh is not None:
                 kernel.__dict__["fresh"] = tuple(f.name for f in kernel.schema.operands if f.written
                                                  and getattr(kernel, f.name) is fresh.rows)
+                kernel.__dict__["keep"] = fresh.keep
 
     def _append(self, block: Block, op: Op) -> None:
         op.loc = self.location
@@ -147,7 +149,7 @@ class Lowering:
         made.regions, opened.block.parent = [opened.block], made
         self.emit(made)
 
-    def in_rows(self, op: Op, pace: Pace, ring: int, fresh: int = 0) -> None:
+    def in_rows(self, op: Op, pace: Pace, ring: int, fresh: int = 0, keep: Keep = (1, 0)) -> None:
         """Lower `op` next, which goes through its rows at `pace`; `ring` rows of its result are kept. The rows of a
         step are written to a place for `fresh` rows, if that is not 0; `keep` takes them from there.
         """
@@ -156,14 +158,14 @@ class Lowering:
             type_ = _buffer_type(op.out)
             places = [self._slot(BufferType((1, rows, *type_.shape[2:]), type_.dtype, type_.quant), name)
                       for rows, name in ((fresh, f"{op.out.name}_row"), (ring, op.out.name))]
-            self._loop.fresh[op.out] = _Fresh(op, pace, *places)
+            self._loop.fresh[op.out] = _Fresh(op, pace, places[0], places[1], keep)
         self._loop.pace, self._loop.source, self._loop.rings[op.out] = pace, op, ring
 
     def keep(self, op: Op) -> None:
         """Copy the fresh rows of the result of `op` to its ring."""
         assert self._loop is not None
         made = self._loop.fresh[op.out]
-        self._append(self._loop.block, KEEPS.get(KEEP)(made.rows, made.ring, made.pace, op.out.shape[1]))
+        self._append(self._loop.block, KEEPS.get(KEEP)(made.rows, made.ring, made.pace, made.keep, op.out.shape[1]))
 
     @property
     def pace(self) -> Pace:
@@ -195,7 +197,7 @@ class Lowering:
             return self._buffer_const(value)
         fresh = self._loop.fresh.get(value) if self._loop is not None else None
         if fresh is not None:
-            join = Join(fresh.ring, fresh.rows, height=value.shape[1], pace=fresh.pace)
+            join = Join(fresh.ring, fresh.rows, height=value.shape[1], pace=fresh.pace, keep=fresh.keep)
             join.out.name = value.name
             self.emit(join)
             return join.out
@@ -288,9 +290,9 @@ def copies(rule: Callable[[Value, Value, Lowering], None]) -> Callable[[Value, V
     return rule
 
 
-def keeps(rule: Callable[[Value, Value, Pace, int], Op]) -> Callable[[Value, Value, Pace, int], Op]:
-    """Register the decorated function as the rule that keeps rows: `rule(fresh, ring, pace, height)` gives the kernel
-    op that copies the rows of a step of a loop to a ring.
+def keeps(rule: Callable[[Value, Value, Pace, Keep, int], Op]) -> Callable[[Value, Value, Pace, Keep, int], Op]:
+    """Register the decorated function as the rule that keeps rows: `rule(fresh, ring, pace, keep, height)` gives the
+    kernel op that copies the rows of a step of a loop to a ring, in the steps that `keep` says.
     """
     KEEPS.add(KEEP, rule)
     return rule

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Pace"]
+__all__ = ["Keep", "Pace"]
 
 Array = NDArray[np.int64]
+Keep = tuple[int, int]
+"""(every, phase): rows go into their ring in the steps that leave the remainder `phase` when divided by `every`."""
 
 
 class Pace(NamedTuple):
@@ -32,6 +34,10 @@ class Pace(NamedTuple):
     def done_array(self, steps: Array, height: int) -> Array:
         """`done` for many steps."""
         return np.minimum(np.maximum((self.rows * steps + self.shift) // self.steps, 0), height)
+
+    def kept(self, step: int, height: int, keep: Keep) -> int:
+        """How many rows of `height` have gone into their ring before step number `step`."""
+        return self.done(step - (step - 1 - keep[1]) % keep[0], height)
 
     @property
     def start(self) -> int:

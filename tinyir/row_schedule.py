@@ -26,7 +26,7 @@ from .ops.qeltwise import QReduceMean
 from .ops.reduce import Reduce
 from .ops.resize import Resize
 from .ops.shape import Concat, Transpose
-from .pace import Pace
+from .pace import Keep, Pace
 
 __all__ = ["Needs", "RowNeeds", "RowSchedule", "check_rows", "folds_rows", "has_rows", "in_rows",
            "schedule_rows", "work_rows"]
@@ -36,17 +36,24 @@ _ROW_FOR_ROW = (Concat, Reduce, QReduceMean)
 """Ops of which row i needs row i of each operand, whether it is a row of the result or one that is folded."""
 
 
+_EACH: Keep = (1, 0)
+_MOST_STEPS = 16
+"""Rows do not wait longer than that."""
+
+
 @dataclass(frozen=True)
 class RowSchedule:
     """What to do with a group of ops: `steps` steps; for each op its pace and the rows of the ring that keeps its
     result (all of them where it is stored whole). Where `fresh` is not 0, that many rows, those of a step, have a
     place of their own, and go into the ring behind their last reader: it keeps only what is needed in later steps.
+    They do so every so many steps (`keeps`), which is when a reader of lower resolution runs.
     """
 
     steps: int
     paces: tuple[Pace, ...]
     rings: tuple[int, ...]
     fresh: tuple[int, ...]
+    keeps: tuple[Keep, ...]
 
 
 class Needs(NamedTuple):
@@ -227,11 +234,12 @@ class _Group:
 
 
 def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1, needs: RowNeeds | None = None,
-                  split: bool = True) -> RowSchedule:
+                  split: bool = True, waits: Collection[Op] = ()) -> RowSchedule:
     """Paces and rings for `ops`, in execution order; the fastest computes `rows` rows a step.
 
-    Results in `kept` are stored whole; rows of a step may get places of their own if `split`. What the ops read from
-    outside is there before the first step. Every op has one result and `in_rows` or `folds_rows`.
+    Results in `kept` are stored whole; rows of a step may get places of their own if `split`, and those of the ops in
+    `waits` may stay there until a reader of lower resolution runs. What the ops read from outside is there before the
+    first step. Every op has one result and `in_rows` or `folds_rows`.
     """
     group = _Group(ops, needs or RowNeeds())
     rates = [rate * rows for rate in group.rates()]
@@ -246,9 +254,11 @@ def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1
     wait = min(pace.start for pace in paces) - 1
     paces = [pace.earlier(wait) for pace in paces]
     steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
-    places = [(h, 0) if op.out in kept or folds_rows(op) else _places(_alive(i, group, paces, heights), h, split)
+    places = [(h, 0, _EACH) if op.out in kept or folds_rows(op)
+              else _places(i, group, paces, heights, split, op in waits)
               for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
-    return RowSchedule(steps, tuple(paces), tuple(ring for ring, _ in places), tuple(fresh for _, fresh in places))
+    rings, fresh, keeps = zip(*places, strict=True)
+    return RowSchedule(steps, tuple(paces), rings, fresh, keeps)
 
 
 def _key(what: str, index: int, group: _Group, edges: list[tuple[int, Needs]], paces: list[Pace]) \
@@ -351,10 +361,35 @@ def _count_alive(index: int, group: _Group, paces: Sequence[Pace], heights: Sequ
     return _Alive(most if group.readers[index] else height, between, fresh)
 
 
-def _places(alive: _Alive, height: int, split: bool) -> tuple[int, int]:
-    """Rows of the ring, and of the place for fresh rows (0: they go to the ring at once)."""
-    worth = alive.fresh <= alive.between < alive.most and alive.between + alive.fresh < height
-    return (alive.between, alive.fresh) if split and worth else (min(alive.most, height), 0)
+def _places(index: int, group: _Group, paces: Sequence[Pace], heights: Sequence[int], split: bool, wait: bool) \
+        -> tuple[int, int, Keep]:
+    """Rows of the ring, and of the place for fresh rows (0: they go to the ring at once), and when they go there."""
+    alive, height = _alive(index, group, paces, heights), heights[index]
+    best = (alive.between, alive.fresh, _EACH)
+    for reader in sorted({reader for reader, _ in group.readers[index]}) if split and wait else ():
+        rows, steps, _ = paces[reader]
+        if rows == 1 and paces[index].steps < steps * paces[index].rows <= _MOST_STEPS * paces[index].rows:
+            keep = steps, (paces[reader].start - 1) % steps
+            ring, fresh = _waiting(index, group, paces, heights, keep)
+            if 0 < ring < best[0] and ring + fresh <= best[0] + best[1] and fresh <= 2 * ring:
+                best = ring, fresh, keep
+    worth = best[1] <= 2 * best[0] and 0 < best[0] < alive.most and best[0] + best[1] < height
+    return best if split and worth else (min(alive.most, height), 0, _EACH)
+
+
+def _waiting(index: int, group: _Group, paces: Sequence[Pace], heights: Sequence[int], keep: Keep) -> tuple[int, int]:
+    """Rows that the ring needs, and that wait to go there, if they do so in the steps that `keep` says."""
+    pace, height = paces[index], heights[index]
+
+    def kept(step: Array) -> Array:
+        return pace.done_array(step - (step - 1 - keep[1]) % keep[0], height)
+
+    behind = pace.step_behind(np.arange(height))
+    fresh, ring = int(np.max(pace.done_array(behind, height) - kept(behind - 1))), 0
+    for reader, needs in group.readers[index]:
+        step = paces[reader].step_behind(np.arange(heights[reader])) - 1
+        ring = max(ring, int(np.max(kept(step) - needs.first)))
+    return ring, fresh
 
 
 def check_rows(ops: Sequence[Op], schedule: RowSchedule, kept: Collection[Value] = ()) -> str | None:
@@ -373,11 +408,12 @@ def check_rows(ops: Sequence[Op], schedule: RowSchedule, kept: Collection[Value]
                        f"%{ops[source].out.name} is there"
         alive = _alive(index, group, schedule.paces, heights)
         fresh = schedule.fresh[index]
+        waiting = _waiting(index, group, schedule.paces, heights, schedule.keeps[index])
         whole = op.out in kept or folds_rows(op)
-        least = heights[index] if whole else alive.between if fresh else min(alive.most, heights[index])
+        least = heights[index] if whole else waiting[0] if fresh else min(alive.most, heights[index])
         if schedule.rings[index] < least:
             return f"%{op.out.name} keeps {schedule.rings[index]} rows, its readers need {least}"
-        if fresh and not alive.fresh <= fresh <= schedule.rings[index]:
-            return f"%{op.out.name} has a place for {fresh} fresh rows, needed are {alive.fresh}, and no more than " \
-                   f"the ring has"
+        if fresh and not waiting[1] <= fresh <= 2 * schedule.rings[index]:
+            return f"%{op.out.name} has a place for {fresh} fresh rows, needed are {waiting[1]}, and no more than " \
+                   f"twice what the ring has"
     return None

@@ -35,7 +35,8 @@ def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]
     """The statements of `loop`; `comment` gives what stands in front of a call."""
     inside = set(loop.body)
     calls = [call for call in program.calls if call.op in inside]
-    text = _LoopText(program, {root_of(v): call for call in calls for v in call.op.writes})
+    text = _LoopText(program, {root_of(v): call for call in calls for v in call.op.writes},
+                     {root_of(call.op.reads[0]): call for call in calls if _row_kernel(call).fresh == ("x",)})
     numbers = f"calls {calls[0].number} to {calls[-1].number}"
     lines = [f"/* {numbers}, in {loop.steps} steps: each computes the rows that are due. */", "{"]
     lines += [f"    {line}" for call in calls for line in text.counters(call)]
@@ -49,6 +50,8 @@ def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]
 class _LoopText:
     program: Program
     writers: dict[Value, Call]
+    keepers: dict[Value, Call]
+    """The call that takes the rows of a step from there to the ring, by their place."""
 
     def counters(self, call: Call) -> list[str]:
         """Declarations of what a call keeps from step to step."""
@@ -66,8 +69,14 @@ class _LoopText:
         line = textwrap.wrap(f"{call.function}({', '.join(passed)});", 100, subsequent_indent="    ",
                              break_long_words=False, break_on_hyphens=False)
         ring = self._written_ring(call)
-        after = [f"slot_{number} = tc_wrap(slot_{number} + {end} - {row}, {ring});"] if ring else []
-        return [f"const int32_t {end} = tc_due({_due(kernel)}, {kernel.rows[1]});", f"if ({row} < {end}) {{",
+        moved = f"tc_wrap(slot_{number} + {end} - {row}, {ring})"
+        keeping = kernel.fresh == ("x",)
+        if keeping and kernel.ring("x") > ring:
+            moved = f"tc_wrap({moved}, {ring})"
+        after = [f"slot_{number} = {moved};"] if ring else []
+        every, phase = kernel.keep
+        when = f"step % {every} == {phase} && " if keeping and every > 1 else ""
+        return [f"const int32_t {end} = tc_due({_due(kernel)}, {kernel.rows[1]});", f"if ({when}{row} < {end}) {{",
                 *(f"    {part}" for part in (*line, *after, f"{row} = {end};")), "}"]
 
     def _written_ring(self, call: Call) -> int:
@@ -86,7 +95,8 @@ class _LoopText:
                 continue
             value: Value = getattr(kernel, name)
             if name in kernel.fresh:
-                bases.append("0")
+                waits = value in kernel.writes and kernel.keep[0] > 1
+                bases.append(f"row_{call.number} - row_{self.keepers[root_of(value)].number}" if waits else "0")
             elif value in kernel.writes:
                 bases.append(f"slot_{call.number}")
             else:

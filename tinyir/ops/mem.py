@@ -125,13 +125,15 @@ class Next(Op, opname="mem.next"):
 class Join(Op, opname="mem.join"):
     """In a loop, what is there of a tensor: the rows that a ring has kept of the steps before, and those of this step.
 
-    `pace` and `height` are those of the op that writes the fresh rows. No code: readers take two addresses.
+    `pace` and `height` are those of the op that writes the fresh rows, `keep` says in which steps they go to the ring.
+    No code: readers take two addresses.
     """
 
     ring: Value                             # [1, kept, W, C]; row r in slot r mod kept
     fresh: Value                            # [1, rows of a step, W, C]
     height: int
     pace: tuple[int, int, int]
+    keep: tuple[int, int] = (1, 0)
 
     def infer(self) -> BufferType:
         ring, fresh = self.ring.type, self.fresh.type
@@ -141,7 +143,7 @@ class Join(Op, opname="mem.join"):
 
     def first_fresh(self, step: int) -> int:
         """The first row that is not in the ring, in a step."""
-        return Pace(*self.pace).done(step, self.height)
+        return Pace(*self.pace).kept(step, self.height, self.keep)
 
     def reference(self, ring: Array, fresh: Array) -> Array:
         return np.concatenate([ring, fresh], axis=1)

@@ -47,13 +47,15 @@ class Stream(Op, opname="sched.stream"):
     In step t, op number i computes rows floor((r * t + c) / s), ..., floor((r * (t + 1) + c) / s) - 1 of its result,
     clipped to it, where [r, s, c] is `paces[i]`; an op that folds rows takes in as many. `rings[i]` rows of its result
     are kept, row n in slot n mod `rings[i]`; results that are yielded are kept whole. Where `fresh[i]` is not 0, the
-    rows of a step lie in a place of that many rows until their last reader in the step has run, and then go there.
+    rows of a step lie in a place of that many rows until their last reader has run, and then go there: in each step
+    that leaves the remainder p when divided by e, where [e, p] is `keeps[i]`.
     """
 
     steps: int
     paces: tuple[tuple[int, int, int], ...]
     rings: tuple[int, ...]
     fresh: tuple[int, ...] = ()             # empty: all 0
+    keeps: tuple[tuple[int, int], ...] = ()  # empty: all [1, 0]
 
     @property
     def body(self) -> list[Op]:
@@ -71,7 +73,7 @@ class Stream(Op, opname="sched.stream"):
         from ..row_schedule import RowSchedule  # it needs the other ops
 
         return RowSchedule(self.steps, tuple(Pace(*p) for p in self.paces), self.rings,
-                           self.fresh or (0,) * len(self.rings))
+                           self.fresh or (0,) * len(self.rings), self.keeps or ((1, 0),) * len(self.rings))
 
     def infer(self) -> tuple[Type, ...]:
         return tuple(value.type for value in self.yielded)
@@ -83,8 +85,9 @@ class Stream(Op, opname="sched.stream"):
         self.require(bool(self.yielded), "its region ends without sched.yield")
         self.require(len(self.paces) == len(body) == len(self.rings), "{} paces and {} rings for {} ops",
                      len(self.paces), len(self.rings), len(body))
-        self.require(len(self.fresh) in (0, len(body)), "{} places for fresh rows for {} ops",
-                     len(self.fresh), len(body))
+        self.require(len(self.fresh) in (0, len(body)) and len(self.keeps) in (0, len(body)),
+                     "{} places for fresh rows and {} keeps for {} ops", len(self.fresh), len(self.keeps), len(body))
+        self.require(all(every >= 1 for every, _ in self.keeps), "rows are kept every 1 or more steps")
         self.require(all(r >= 1 and s >= 1 for r, s, _ in self.paces), "a pace is [rows >= 1, steps >= 1, shift]")
         for op in body:
             self.require(folds_rows(op) or in_rows(op), "{} cannot be computed row by row", op.opname)

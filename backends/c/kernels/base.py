@@ -113,8 +113,9 @@ class RowKernel(Kernel):
         y_base: int = 0            # slot of row rows[0] of the output (0 too if y holds the whole tensor)
 
     In a loop it also has a `pace`: which of `rows` it computes in which step. Then row r of a ring is in slot r mod
-    ring, and the bases follow from that; but operands named in `fresh` hold the rows of one step, from slot 0 on. What
-    it reads may be a `mem.join` of a ring and of the fresh rows, which are those from row `{name}_split` on.
+    ring, and the bases follow from that; but operands named in `fresh` hold only the rows that are not in the ring yet,
+    where they go in the next step that `keep` says. What it reads may be a `mem.join` of a ring and of the fresh rows,
+    which are those from row `{name}_split` on.
 
     Buffers are [N, ring rows, W, C]. In the C function a buffer that holds the whole tensor is indexed with the true
     row number and has no base parameter.
@@ -136,31 +137,39 @@ class RowKernel(Kernel):
         def pace(self) -> tuple[int, int, int] | None: ...
         @property
         def fresh(self) -> tuple[str, ...]: ...
+        @property
+        def keep(self) -> tuple[int, int]: ...
     else:
         pace: Annotated[tuple[int, int, int] | None, "last"] = None
         fresh: Annotated[tuple[str, ...], "last"] = ()
+        keep: Annotated[tuple[int, int], "last"] = (1, 0)
 
     def at_step(self, step: int) -> RowKernel | None:
         if self.pace is None:
             return self
-        pace, count = Pace(*self.pace), self.rows[1]
-        rows = pace.done(step, count), pace.done(step + 1, count)
+        rows = self.due(step)
         if rows[0] == rows[1]:
             return None
         made = copy.copy(self)
         splits = {f"{name}_split": join.first_fresh(step) for name in self.rings if (join := self.join(name))}
-        made.__dict__.update({"rows": rows, "pace": None, **self._bases_of(rows), **splits})
+        made.__dict__.update({"rows": rows, "pace": None, **self._bases_of(rows, step), **splits})
         return made
+
+    def due(self, step: int) -> tuple[int, int]:
+        """The rows to compute in a step."""
+        pace, count = Pace(*(self.pace or (1, 1, 0))), self.rows[1]
+        return pace.done(step, count), pace.done(step + 1, count)
 
     def paced(self, pace: Pace) -> list[Op]:
         """The kernel, which goes through its rows at `pace`, as the row form of another."""
         self.__dict__["pace"] = tuple(pace)
         return [self]
 
-    def _bases_of(self, rows: tuple[int, int]) -> dict[str, int]:
+    def _bases_of(self, rows: tuple[int, int], step: int) -> dict[str, int]:
         """The base of each ring for a span of rows, where row r is in slot r mod ring."""
         first = {True: rows[0], False: self.input_rows(rows)[0]}
-        return {f"{name}_base": 0 if name in self.fresh else first[self._is_written(name)] % self.ring(name)
+        waiting = rows[0] - Pace(*(self.pace or (1, 1, 0))).kept(step, self.rows[1], self.keep)
+        return {f"{name}_base": waiting if name in self.fresh else first[self._is_written(name)] % self.ring(name)
                 for name in self.rings if self.is_ring(name)}
 
     # What a subclass says about itself; the defaults are those of an element-wise op.

@@ -17,7 +17,7 @@ from tinyir import ops
 from tinyir.ir import Argument, Array, Value
 from tinyir.lowering import Lowering, keeps, row_form, streams
 from tinyir.opdef import Op, Written
-from tinyir.pace import Pace
+from tinyir.pace import Keep, Pace
 from tinyir.row_schedule import has_rows
 
 from ..text import c_type, fill
@@ -151,7 +151,7 @@ class KeepRows(RowKernel, opname="k.keep_rows"):
     """The rows of a step, which lie in a place of their own, go into the ring that keeps them."""
 
     x: Value                               # [1, rows of a step, W, C]
-    y: Written                             # [1, ring, W, C], at least as many rows
+    y: Written                             # [1, ring, W, C], at least half as many rows
     rows: tuple[int, int]
     height: int
     x_base: int = 0
@@ -160,8 +160,18 @@ class KeepRows(RowKernel, opname="k.keep_rows"):
     def stem(self) -> str:
         return f"{super().stem()}_{self.x.type.dtype}"
 
+    def due(self, step: int) -> tuple[int, int]:
+        end = super().due(step)[1]
+        every, phase = self.keep
+        return (Pace(*(self.pace or (1, 1, 0))).kept(step, self.rows[1], self.keep), end) if step % every == phase \
+            else (end, end)
+
     def reference(self, x: Array, y: Array) -> None:
         self.write_rows("y", y, self.read_rows("x", x)[0])
+
+    def slot(self, operand: str, row: str) -> str:
+        slot = super().slot(operand, row)
+        return f"tc_wrap({slot}, {self.ring('y')})" if operand == "y" and self.ring("x") > self.ring("y") else slot
 
     def source(self) -> str:
         return fill("""
@@ -181,9 +191,9 @@ class KeepRows(RowKernel, opname="k.keep_rows"):
 
 
 @keeps
-def keep_rows(fresh: Value, ring: Value, pace: Pace, height: int) -> Op:
+def keep_rows(fresh: Value, ring: Value, pace: Pace, keep: Keep, height: int) -> Op:
     kernel = KeepRows(fresh, ring, (0, height), height)
-    kernel.__dict__["fresh"] = ("x",)
+    kernel.__dict__.update({"fresh": ("x",), "keep": keep})
     return kernel.paced(pace)[0]
 
 
