@@ -32,6 +32,7 @@ PASS = ROOT / "tests/plugin/tinyc_example/drop_softmax.py"
 _BLOCK = re.compile(r"<!-- block: ([\w-]+) -->\n(.*?)<!-- /block -->", re.DOTALL)
 _FRAME = ("^module", "^  func", r"^ *\}", "return")
 _DIFFERS = re.compile(r"\([\w .-]+\):|\S+e-\d\d +\S+ %|time +\S+  s")  # compiler, rounding, time differ by machine
+_PROGRESS = re.compile(r"^tinyc: .*\.\.\.\n", re.MULTILINE)  # what is said of a step that takes more than a second
 _CONTINUED = "\n" + " " * 12  # how the IR goes on with a statement that does not fit a line
 
 
@@ -41,6 +42,7 @@ def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", f"tinyc.tools.{command[0]}", *command[1:]]
     done = subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    done.stderr = _PROGRESS.sub("", done.stderr)
     return done
 
 
@@ -160,6 +162,18 @@ def figures() -> str:
     return text[text.index("## "):].replace("## ", "### ")
 
 
+def exactness() -> str:
+    """What the comparison of all bytes wrote when it ran last."""
+    text = (ROOT / "tests/bench/EXACT.md").read_text("utf-8")
+    return text[text.index("Made by"):]
+
+
+def quantisation() -> str:
+    """What the benchmark of quantisation wrote when it ran last."""
+    text = (ROOT / "tests/bench/QUANTIZE.md").read_text("utf-8")
+    return text[text.index("\n") + 1:].lstrip()
+
+
 def custom_pass() -> str:
     return fenced("python", PASS.read_text("utf-8"))
 
@@ -168,7 +182,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compile": compile_and_check, "ir-import": imported, "ir-fused": fused, "ir-mem": lowered, "c": c_text,
     "header": header, "firmware": firmware, "help": command_line, "passes": passes, "pass": custom_pass,
     "load-pass": load_pass, "operators": operators, "conformance": conformance,
-    "figures": figures,
+    "figures": figures, "exact": exactness, "quantize": quantisation,
 }
 SLOW = ("conformance",)
 
