@@ -34,7 +34,7 @@ from .toolchain import Compiler, core_compiler
 if TYPE_CHECKING:
     from .cli import Progress
 
-__all__ = ["BenchSettings", "c_flags", "measure_core"]
+__all__ = ["BenchSettings", "c_flags", "measure_and_run", "measure_core"]
 
 _TIMED_MARKS = b"""\
 #include <stdint.h>
@@ -62,6 +62,12 @@ def c_flags(level: str) -> tuple[str, ...]:
 
 def measure_core(compiled: Compiled, name: str, settings: BenchSettings, progress: Progress) -> BenchReport:
     """Build the C, run it once, gather the figures. Raises CompileError where a tool is missing or the C fails."""
+    return measure_and_run(compiled, name, settings, progress)[0]
+
+
+def measure_and_run(compiled: Compiled, name: str, settings: BenchSettings,
+                    progress: Progress) -> tuple[BenchReport, Run]:
+    """The same, and what the C computed for the first of `random_samples`."""
     return _Measurement(compiled, name, settings, progress).report()
 
 
@@ -82,7 +88,7 @@ class _Measurement:
         both = self.settings.emulator == "auto" and len(emulators_for(self.core)) > 1
         return ["qemu", "unicorn"] if both else [first]
 
-    def report(self) -> BenchReport:
+    def report(self) -> tuple[BenchReport, Run]:
         """Build, run, gather."""
         with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
             program = self._program(MARK_HEADER)
@@ -90,11 +96,11 @@ class _Measurement:
                 image = self._build(program, Path(folder))
             runs = {emulator: self._run(emulator, image, program) for emulator in self.emulators}
             sizes = section_sizes(image.read_bytes())
-            if "unicorn" not in runs and self.settings.layers:
-                layers = self._timed_layers(Path(folder))
+            timed = self.settings.layers and "unicorn" not in runs
+            layers = self._timed_layers(Path(folder)) if timed else ()
         if "unicorn" in runs:
-            return self._report(runs, sizes, self._exact_layers(runs["unicorn"].blocks))
-        return self._report(runs, sizes, layers if self.settings.layers else ())
+            layers = self._exact_layers(runs["unicorn"].blocks)
+        return self._report(runs, sizes, layers), runs[self.emulators[-1]]
 
     def _program(self, marks: bytes) -> Program:
         """The C with a mark in front of each layer."""
@@ -134,7 +140,7 @@ class _Measurement:
 
     def _report(self, runs: Mapping[Emulator, Run], sizes: Mapping[str, int],
                 layers: tuple[LayerFigures, ...]) -> BenchReport:
-        run = runs["unicorn"] if "unicorn" in runs else runs["qemu"]
+        run = runs[self.emulators[-1]]
         job, facts, target = self.compiled.job, self.compiled.facts, self.compiled.context.target
         cycles = self._cycles(run.blocks) if run.blocks else {}
         if run.instructions is None or run.stack_bytes is None:
