@@ -72,7 +72,7 @@ def slot_spans(loop: Loop) -> dict[Value, tuple[int, int]]:
     in whatever step. A slot that is used outside too is needed all the time.
 
     Ops tell their rows by `rows`, `input_rows(rows)` and `rings` (the operands that have rows), as row kernels do; what
-    other ops use is needed all the time.
+    other ops use is needed all the time. What else they write is scratch, unless it is in `held`.
     """
     lives = _Lives(loop.body)
     inside = {op for op in lives.body if not isinstance(op, Join)}
@@ -99,10 +99,12 @@ def _note(op: Op, now: Op, step: int, place: int, lives: _Lives) -> None:
     names: tuple[str, ...] = getattr(now, "rings", ())
     spans = getattr(now, "input_rows", None)
     ringed = [] if spans is None or now is op else [getattr(now, name) for name in names]
+    held = [getattr(now, name) for name in getattr(now, "held", ())]
     for value in (*now.reads, *now.writes):
-        if value not in ringed:
-            for base in bases_of(value):
-                lives.extend(base, 0, len(lives.body) - 1)
+        scratch = ringed and value in now.writes and value not in held
+        span = (place, place) if scratch else (0, len(lives.body) - 1)
+        for base in bases_of(value) if value not in ringed else ():
+            lives.extend(base, *span)
     rows: tuple[int, int] = now.attrs.get("rows", (0, 0))
     for value in ringed:
         if value in now.writes:

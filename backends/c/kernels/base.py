@@ -122,6 +122,8 @@ class RowKernel(Kernel):
     """
 
     rings: ClassVar[tuple[str, ...]] = ("x", "y")
+    held: ClassVar[tuple[str, ...]] = ()
+    """Written operands without rows that hold something from one call to the next; others are scratch."""
 
     def __init_subclass__(cls, opname: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(opname=opname, **kwargs)

@@ -33,6 +33,7 @@ class MeanRowsF32(RowKernel, opname="k.mean_rows_f32"):
     """y = the mean of x over rows and columns."""
 
     rings: ClassVar[tuple[str, ...]] = ("x",)
+    held: ClassVar[tuple[str, ...]] = ("y",)
 
     x: Value                               # [1, ring, W, C]
     y: Written                             # [C]
@@ -80,6 +81,7 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
     """y = stored(start + sum of x over rows and columns); with `limits`, least value + how many the sum reaches."""
 
     rings: ClassVar[tuple[str, ...]] = ("x",)
+    held: ClassVar[tuple[str, ...]] = ("sums", "y")
 
     x: Value                               # [1, ring, W, C] i8 or u8
     limits: Value | None                   # [255] i32

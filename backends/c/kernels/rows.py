@@ -114,6 +114,7 @@ class PlaneRows(RowKernel, opname="k.plane_rows"):
     """Rows of an NHWC image into an NCHW one that is stored as a whole."""
 
     rings: ClassVar[tuple[str, ...]] = ("x",)
+    held: ClassVar[tuple[str, ...]] = ("y",)
 
     x: Value                               # [1, ring, W, C]
     y: Written                             # [1, C, H, W]
