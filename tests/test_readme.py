@@ -149,6 +149,15 @@ def operators() -> str:
     return fenced("text", run("tinyc", "--list-ops").stdout)
 
 
+def targets() -> str:
+    return fenced("text", run("tinyc", "--list-targets").stdout)
+
+
+def metal() -> str:
+    """The first table of what the other benchmark wrote: instructions at both levels, beside peers and goals."""
+    return (ROOT / "tests/bench/METAL.md").read_text("utf-8").split("\n## ")[1].partition("\n\n")[2].strip() + "\n"
+
+
 def conformance() -> str:
     """The counts of the official suite, which comes with the package onnx."""
     command = [sys.executable, "-W", "ignore", str(ROOT / "tests/conformance/count.py")]
@@ -182,7 +191,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compile": compile_and_check, "ir-import": imported, "ir-fused": fused, "ir-mem": lowered, "c": c_text,
     "header": header, "firmware": firmware, "help": command_line, "passes": passes, "pass": custom_pass,
     "load-pass": load_pass, "operators": operators, "conformance": conformance,
-    "figures": figures, "exact": exactness, "quantize": quantisation,
+    "targets": targets, "metal": metal, "figures": figures, "exact": exactness, "quantize": quantisation,
 }
 SLOW = ("conformance",)
 
