@@ -200,11 +200,17 @@ def _counterpart(op: Op, order: dict[str, int], nodes: dict[str, list[str]], ten
         -> str | None:
     """The ONNX tensor that the call's result stands for, or None where it has no counterpart of that size."""
     known = sorted((n for n in origins(op.loc) if n in order), key=lambda n: order[n])
-    if not known:
+    if not known or _passes_by(op):
         return None
     type_ = op.writes[0].type
     fitting = [t for t in nodes[known[-1]] if tensors[t][0].size == type_.elements]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def _passes_by(op: Op) -> bool:
+    """Whether what the op writes exists inside a loop only, row by row: when the loop is done it is gone."""
+    inside = op.block is not None and isinstance(op.block.parent, Op)
+    return inside and all(user.block is op.block for user in op.writes[0].users)
 
 
 def closest(ours: Array, reference: Array) -> Difference:

@@ -243,6 +243,7 @@ def _body(program: Program, options: Options) -> list[str]:
     for op in program.module.main.ops:
         if isinstance(op, Loop):
             lines += loop_lines(program, op, lambda call: _call_head(options, call))
+            lines += [line for inner in op.body if inner in calls for line in _hook_lines(program, options, calls[inner])]
         elif isinstance(op, Kernel):
             lines += _call_lines(program, options, calls[op])
     return [*lines, "return 0;"]
@@ -274,12 +275,16 @@ def _slot_pointer(slot: PlacedSlot, arena: str, options: Options) -> str:
 
 
 def _call_lines(program: Program, options: Options, call: Call) -> list[str]:
-    lines = [*_call_head(options, call), *_statement(program, call)]
-    if options.hooks:
-        written = call.op.writes[0]
-        lines += ["if (hook != NULL) {",
-                  f"    hook(user, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
-    return [*lines, ""]
+    return [*_call_head(options, call), *_statement(program, call), *_hook_lines(program, options, call), ""]
+
+
+def _hook_lines(program: Program, options: Options, call: Call) -> list[str]:
+    """What tells the hook of a call; those in a loop are told behind it, what is in a ring by then as it is."""
+    if not options.hooks:
+        return []
+    written = call.op.writes[0]
+    return ["if (hook != NULL) {",
+            f"    hook(user, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
 
 
 def _call_head(options: Options, call: Call) -> list[str]:

@@ -1,6 +1,6 @@
 """Global means, taken while the rows of the image stream by.
 
-    k.mean_rows_s8(%ring, none) -> (%sums, %y) {start = 128, ..., rows = [0, 48], height = 48, pace = [1, 1, -2]}
+    k.mean_rows_s8(%ring, none) -> (%y, %sums) {start = 128, ..., rows = [0, 48], height = 48, pace = [1, 1, -2]}
 
 `rows` are those of the input. The first row starts the sums, the last one finishes the result. Floats are summed in
 the result itself, in the order in which k.reduce sums them; integers in int32.
@@ -85,8 +85,8 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
 
     x: Value                               # [1, ring, W, C] i8 or u8
     limits: Value | None                   # [255] i32
-    sums: Written                          # [C] i32
     y: Written                             # [C]
+    sums: Written                          # [C] i32
     start: int
     common: tuple[int, int]
     shift: int
@@ -104,7 +104,7 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
     def stored(self) -> Stored:
         return Stored(None, None, self.common, self.shift, self.zero, self.clamp, self.emulated)
 
-    def reference(self, x: Array, limits: Array | None, sums: Array, y: Array) -> None:
+    def reference(self, x: Array, limits: Array | None, y: Array, sums: Array) -> None:
         values, _ = self.read_rows("x", x)
         if self.rows[0] == 0:
             sums[:] = self.start
@@ -120,7 +120,7 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
     def source(self) -> str:
         width, channels = self.x.shape[2], self.x.shape[3]
         return fill("""
-            static void {name}(const {xt} *restrict x, {limits}int32_t *restrict sums, {yt} *restrict y, {rows})
+            static void {name}(const {xt} *restrict x, {limits}{yt} *restrict y, int32_t *restrict sums, {rows})
             {
                 {setup}
                 for (int32_t c = 0; c < {channels} && row_begin == 0; c++) {
@@ -227,7 +227,7 @@ def mean_rows_s8(kernel: MeanS8, low: Lowering) -> list[Op]:
         return MeanColumnsS8(kernel.x, kernel.limits, kernel.y, kernel.start, kernel.common, kernel.shift, kernel.zero,
                              kernel.clamp, kernel.emulated, (0, height), height).paced(low.pace)
     sums = low.scratch(BufferType((channels,), I32), f"{kernel.y.name}_sums")
-    return MeanRowsS8(kernel.x, kernel.limits, sums, kernel.y, kernel.start, kernel.common, kernel.shift, kernel.zero,
+    return MeanRowsS8(kernel.x, kernel.limits, kernel.y, sums, kernel.start, kernel.common, kernel.shift, kernel.zero,
                        kernel.clamp, kernel.emulated, (0, height), height).paced(low.pace)
 
 
