@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyir.ir import Arena, Func, Module, Value
+from tinyir.ir import Func, Module, Value
 from tinyir.loops import bases_of, slot_spans
 from tinyir.ops import Join, Loop, Slot, View
 from tinyir.pass_manager import Analysis, Context
@@ -65,10 +65,3 @@ def _extend(spans: dict[Slot, tuple[int, int]], used: list[Value], first: int, l
             if isinstance(base, Slot):
                 begin, end = spans.get(base, (first, last))
                 spans[base] = (min(begin, first), max(end, last))
-
-
-def live_bytes(intervals: tuple[Interval, ...], arena: Arena | None = None) -> int:
-    """The most bytes that are live at one time: no placement can need fewer."""
-    mine = [i for i in intervals if arena is None or i.slot.arena is arena]
-    return max((sum(o.size for o in mine if o.func == i.func and o.first <= i.first <= o.last) for i in mine),
-               default=0)

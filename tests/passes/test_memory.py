@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from tinyc.passes.liveness import Interval, Liveness, live_bytes
-from tinyc.passes.plan_arena import place
+from tinyc.passes.liveness import Interval, Liveness
+from tinyc.passes.plan_arena import place_slots
 
 from tinyir.diag import CompileError
 from tinyir.ir import Arena
@@ -35,39 +34,37 @@ module @views {level = mem} {
 def test_liveness_counts_views_as_uses() -> None:
     intervals = Liveness.compute(parse(VIEWS), Context())
     assert [(i.slot.out.name, i.first, i.last, i.size) for i in intervals] == [("a", 1, 6, 32), ("b", 4, 5, 32)]
-    assert live_bytes(intervals) == 64
+    assert place_slots(list(intervals), 4).lower_bound == 64
 
 
-def _intervals(rng: np.random.Generator) -> tuple[Interval, ...]:
-    arena, made = Arena("arena"), []
-    for _ in range(int(rng.integers(1, 30))):
-        size, first = int(rng.integers(1, 200)), int(rng.integers(0, 40))
-        slot = Slot(arena, result=BufferType((size,), U8))
-        made.append(Interval(slot, "main", first, first + int(rng.integers(0, 10)), size))
-    return tuple(made)
-
-
-@pytest.mark.parametrize("align", [1, 16])
-def test_placement_is_valid(align: int) -> None:
-    """Offsets are aligned, and slots that are live together do not overlap."""
-    rng = np.random.Generator(np.random.PCG64(3))
-    for _ in range(100):
-        intervals = _intervals(rng)
-        offsets = place(intervals, align)
-        assert all(offset >= 0 and offset % align == 0 for offset in offsets.values())
-        for number, one in enumerate(intervals):
-            for other in intervals[:number]:
-                apart = offsets[one.slot] + one.size <= offsets[other.slot] or \
-                    offsets[other.slot] + other.size <= offsets[one.slot]
-                assert apart or not one.meets(other)
+def _slot(size: int) -> Slot:
+    return Slot(Arena("arena"), result=BufferType((size,), U8))
 
 
 def test_placement_of_a_chain_reaches_the_bound() -> None:
     """Of a chain of equal slots two are needed."""
-    arena = Arena("arena")
-    chain = tuple(Interval(Slot(arena, result=BufferType((64,), U8)), "main", i, i + 1, 64) for i in range(9))
-    offsets = place(chain, 16)
-    assert max(offsets.values()) + 64 == live_bytes(chain) == 128
+    chain = [Interval(_slot(64), "main", i, i + 1, 64) for i in range(9)]
+    assert place_slots(chain, 16).peak == place_slots(chain, 16).lower_bound == 128
+
+
+def test_functions_share_the_arena() -> None:
+    """Functions never run at the same time, so their slots never meet, whatever the numbers of their ops."""
+    both = [Interval(_slot(64), name, 0, 3, 64) for name in ("main", "other")]
+    assert place_slots(both, 16).offsets == (0, 0)
+
+
+def test_the_search_beats_greedy_orders() -> None:
+    spans = [(5, 7, 7), (2, 4, 4), (3, 5, 6), (3, 3, 5), (1, 2, 2)]
+    slots = [Interval(_slot(size), "main", first, last, size) for first, last, size in spans]
+    greedy, exact = place_slots(slots, 1, nodes=0), place_slots(slots, 1)
+    assert str(greedy) == "17 bytes, at most 2 (11.8 %) above the optimum"
+    assert str(exact) == "15 bytes, optimal"
+
+
+def test_the_remark_says_how_good_the_arena_is() -> None:
+    ctx = PassManager(parse_pipeline("plan-arena{align=4}")).run(parse(VIEWS))
+    assert [d.message for d in ctx.diagnostics] == ["plan-arena: 64 bytes, optimal for 2 slots in @arena"]
+    assert ctx.stats["plan-arena"] == {"slots": 2, "peak-bytes": 64, "lower-bound-bytes": 64}
 
 
 def test_alignment_must_be_a_power_of_two() -> None:

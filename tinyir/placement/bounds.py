@@ -1,0 +1,65 @@
+"""What no placement can beat: the load of the busiest moment, lifted to the next height that stacks of blocks can have.
+
+Some placement of least peak has every block on the ground or on top of another one. Its peak is then the height of a
+stack: a sum of sizes (each rounded up to the alignment, but for the topmost). Loads of 10 with blocks of 4 and 6 only
+leave 10, 12, 14, ... as peaks to think about; a search that refutes 10 has proved 12.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .block import Block
+
+__all__ = ["Heights", "load"]
+
+
+def load(blocks: Sequence[Block], align: int = 1) -> int:
+    """The most bytes that are needed at one time, with what alignment wastes between blocks: a lower bound."""
+    events = sorted({block.lower for block in blocks})
+    return max((_load_at([b for b in blocks if b.lower <= time < b.upper], align) for time in events), default=0)
+
+
+def _load_at(alive: Sequence[Block], align: int) -> int:
+    """Every block but the topmost wastes the bytes up to the next multiple of `align`."""
+    return sum(rounded(b.size, align) for b in alive) - max(rounded(b.size, align) - b.size for b in alive)
+
+
+def rounded(size: int, align: int) -> int:
+    """`size` up to a multiple of `align`."""
+    return -(-size // align) * align
+
+
+class Heights:
+    """The heights up to `limit` bytes that stacks of some of `blocks` can have."""
+
+    _MOST_UNITS = 1 << 22  # beyond that, what is gained is less than what the sums cost
+
+    def __init__(self, blocks: Sequence[Block], align: int, limit: int) -> None:
+        self._sizes = sorted({block.size for block in blocks})
+        steps = [rounded(block.size, align) for block in blocks]
+        self._unit = math.gcd(*steps)
+        units = limit // self._unit + 1
+        self._sums = -1 if units > self._MOST_UNITS else _sums([s // self._unit for s in steps], units)
+
+    def at_least(self, height: int) -> int:
+        """The lowest height from `height` on, or `height` itself when there is none up to the limit."""
+        found = [base + size for size in self._sizes if (base := self._sum_from(height - size)) is not None]
+        return min(found, default=height)
+
+    def _sum_from(self, height: int) -> int | None:
+        """The least sum from `height` on."""
+        first = -(-max(height, 0) // self._unit)
+        above = self._sums >> first
+        if not above:
+            return None
+        return (first + (above & -above).bit_length() - 1) * self._unit
+
+
+def _sums(steps: Sequence[int], units: int) -> int:
+    """A number whose bit k says that some of `steps` add up to k, for k up to `units`."""
+    sums, mask = 1, (1 << (units + 1)) - 1
+    for step in steps:
+        sums |= (sums << step) & mask
+    return sums
