@@ -29,7 +29,8 @@ class Region:
 
 @dataclass(frozen=True)
 class Costs:
-    """Cycles of a single-issue core in order, with memory that never waits. The defaults are those of a Cortex-M4.
+    """Cycles of a single-issue core in order, with memory that never waits, and how its code is fetched. The defaults
+    are those of a Cortex-M4 with the flash of a common microcontroller.
 
     Source: Arm Cortex-M4 Technical Reference Manual, section 3.3 (instruction set summary and load/store timings).
     """
@@ -50,6 +51,13 @@ class Costs:
     """Added when the instruction right before has computed a float operand."""
     float_fma: int = 3
     float_divide: int = 14
+    fetch_wait: int = 5
+    """Wait states of the flash for code that is not in its cache; 0 where there are none. An estimate beside the
+    cycles, not part of them."""
+    fetch_line: int = 16
+    """Bytes of a line of that cache, a power of two."""
+    fetch_cache: int = 1024
+    """Bytes of all its lines, at most 256 lines."""
 
 
 def size_of(text: str | int) -> int:

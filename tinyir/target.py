@@ -13,7 +13,7 @@ from .diag import did_you_mean, error
 __all__ = ["TARGETS", "Target", "target_named"]
 
 _M4 = Costs()
-_M0PLUS = Costs(branch=1, load_next=2, store=2, address=0)
+_M0PLUS = Costs(branch=1, load_next=2, store=2, address=0, fetch_wait=0)
 
 
 @dataclass(frozen=True)

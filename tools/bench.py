@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyir.diag import error
 
@@ -99,7 +99,7 @@ class _Measurement:
             timed = self.settings.layers and "unicorn" not in runs
             layers = self._timed_layers(Path(folder)) if timed else ()
         if "unicorn" in runs:
-            layers = self._exact_layers(runs["unicorn"].blocks)
+            layers = self._exact_layers(runs["unicorn"])
         return self._report(runs, sizes, layers), runs[self.emulators[-1]]
 
     def _program(self, marks: bytes) -> Program:
@@ -115,28 +115,37 @@ class _Measurement:
     def _run(self, emulator: Emulator, image: Path, program: Program, layers: int = 0) -> Run:
         samples = random_samples(program.inputs, 1).inputs
         with self.progress.stage(f"running the C in {emulator}"):
-            return run_image(emulator, image, program, samples, self.core.name, layers=layers)
+            return run_image(emulator, image, program, samples, self.core.name, layers=layers,
+                             costs=self.compiled.context.target.costs)
 
     def _timed_layers(self, folder: Path) -> tuple[LayerFigures, ...]:
         count = len(self.compiled.facts.layers) + 1
         program = self._program(_TIMED_MARKS)
         run = self._run("qemu", self._build(program, folder, count), program, count)
-        return self._figures(dict(enumerate(run.layer_instructions[1:])), {}, {})
+        counts = dict(enumerate(run.layer_instructions[1:]))
+        return tuple(replace(layer, instructions=counts.get(layer.number, 0)) for layer in self._layers())
 
-    def _exact_layers(self, blocks: Sequence[Block]) -> tuple[LayerFigures, ...]:
-        counts = instructions_by_layer(blocks, self.core.family)
-        hot = hot_bytes(blocks, self.core.family)
-        return self._figures(counts, self._cycles(blocks), hot)
+    def _exact_layers(self, run: Run) -> tuple[LayerFigures, ...]:
+        counts = instructions_by_layer(run.blocks, self.core.family)
+        hot, cycles = hot_bytes(run.blocks, self.core.family), self._cycles(run.blocks)
+        return tuple(replace(layer, instructions=counts.get(layer.number, 0), cycles=cycles.get(layer.number),
+                             fetch_stalls=run.fetch_stalls.get(layer.number, 0) if self._fetches else None,
+                             hot_bytes=hot.get(layer.number)) for layer in self._layers())
+
+    @property
+    def _fetches(self) -> bool:
+        """Whether there is a model of how code comes out of the flash."""
+        costs = self.compiled.context.target.costs
+        return costs is not None and costs.fetch_wait > 0
 
     def _cycles(self, blocks: Sequence[Block]) -> Mapping[int | None, int]:
         costs = self.compiled.context.target.costs
         return CycleModel(costs).by_layer(blocks) if costs is not None and self.core.family == "arm" else {}
 
-    def _figures(self, counts: Mapping[Any, int], cycles: Mapping[int | None, int],
-                 hot: Mapping[int | None, int]) -> tuple[LayerFigures, ...]:
-        return tuple(LayerFigures(layer.number, ", ".join(layer.nodes) or layer.op, layer.op, layer.macs,
-                                  counts.get(layer.number, 0), cycles.get(layer.number), hot.get(layer.number))
-                     for layer in self.compiled.facts.layers)
+    def _layers(self) -> list[LayerFigures]:
+        """All layers, not measured yet."""
+        return [LayerFigures(layer.number, ", ".join(layer.nodes) or layer.op, layer.op, layer.macs, 0)
+                for layer in self.compiled.facts.layers]
 
     def _report(self, runs: Mapping[Emulator, Run], sizes: Mapping[str, int],
                 layers: tuple[LayerFigures, ...]) -> BenchReport:
@@ -151,8 +160,9 @@ class _Measurement:
             const_bytes=sizes.get(".rodata", 0) + sizes.get(".data", 0), compiler=str(self.compiler),
             flags=" ".join((*self.flags, *self.compiler.user_flags)), instructions=run.instructions,
             instructions_qemu=runs["qemu"].instructions if len(runs) > 1 else None,
-            cycles=sum(cycles.values()) if cycles else None, stack_bytes=run.stack_bytes, ran_on="+".join(runs),
-            layers=layers)
+            cycles=sum(cycles.values()) if cycles else None,
+            fetch_stalls=sum(run.fetch_stalls.values()) if run.blocks and self._fetches else None,
+            stack_bytes=run.stack_bytes, ran_on="+".join(runs), layers=layers)
 
 
 def _opt(compiled: Compiled) -> str:

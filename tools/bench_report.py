@@ -22,6 +22,7 @@ class LayerFigures:
     macs: int
     instructions: int
     cycles: int | None = None
+    fetch_stalls: int | None = None
     hot_bytes: int | None = None
 
 
@@ -43,6 +44,8 @@ class BenchReport:
     instructions_qemu: int | None = None
     """The same by QEMU's timer, where both emulators ran."""
     cycles: int | None = None
+    fetch_stalls: int | None = None
+    """Cycles that code would wait for a flash with a small cache, beside `cycles`."""
     stack_bytes: int | None = None
     """Measured: how much of the painted stack was overwritten."""
     ran_on: str = "host"
@@ -78,6 +81,9 @@ class BenchReport:
             rows.append(("  by QEMU's timer", f"{self.instructions_qemu:,}", ""))
         if self.cycles is not None:
             rows.append(("modelled cycles", f"{self.cycles:,}", _a_mac(self.cycles, self.macs)))
+        if self.cycles and self.fetch_stalls is not None:
+            rows.append(("  waiting for code", f"{self.fetch_stalls:,}",
+                         f"+ {100 * self.fetch_stalls / self.cycles:.1f} %, from flash with a small cache"))
         if self.seconds is not None:
             rows.append(("milliseconds", f"{self.seconds * 1e3:.4f}", ""))
         if self.seconds is not None and self.peer_seconds is not None:
@@ -91,14 +97,15 @@ class BenchReport:
 
     def _layer_table(self) -> str:
         total = max(1, sum(layer.instructions for layer in self.layers))
-        rows: list[tuple[str, ...]] = [("layer", "op", "MACs", "instructions", "share", "a MAC", "cycles", "hot code",
-                                        "ONNX")]
+        rows: list[tuple[str, ...]] = [("layer", "op", "MACs", "instructions", "share", "a MAC", "cycles", "waits",
+                                        "hot code", "ONNX")]
         for layer in self.layers:
             rate = _rate(layer.instructions, layer.macs)
             rows.append((str(layer.number), layer.op, f"{layer.macs:,}", f"{layer.instructions:,}",
                          f"{100 * layer.instructions / total:.1f} %", "" if rate is None else f"{rate:.2f}",
-                         _count(layer.cycles), _count(layer.hot_bytes), _short(layer.name)))
-        return table(rows, right=(0, 2, 3, 4, 5, 6, 7))
+                         _count(layer.cycles), _count(layer.fetch_stalls), _count(layer.hot_bytes),
+                         _short(layer.name)))
+        return table(rows, right=(0, 2, 3, 4, 5, 6, 7, 8))
 
     def _large_loops(self) -> list[str]:
         return [str(layer.number) for layer in self.layers if (layer.hot_bytes or 0) > CACHE_BYTES]

@@ -2,6 +2,10 @@
 
 Unicorn calls a hook for each block that it enters. The hook counts (address, size, layer, entered by a branch) in a
 hash table. The layer changes where a block contains a mark.
+
+It also walks the lines of the block through a model of the cache in front of a flash: all lines equal, the one unused
+for longest goes, and while a line runs the next one is fetched. Going on into a line that is not there waits for what
+is left of its fetch (a cycle for every four bytes has passed meanwhile); jumping into one waits for all of it.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tinyir.board import Costs
+
 from .blocks import Block, Mark, split_at_marks
 from .harness import failure
 from .toolchain import host_compiler, shared_library
@@ -22,6 +28,7 @@ __all__ = ["BlockCounter"]
 
 _SLOTS = 1 << 17
 _MARKS = 1 << 13
+_LINES = 256
 _SOURCE = f"""\
 #include <stdint.h>
 typedef struct {{ uint64_t key, count; }} slot;
@@ -29,8 +36,41 @@ typedef struct {{
     uint64_t lost;
     uint32_t end, layer, marks, low, high;
     uint32_t mark_address[{_MARKS}], mark_layer[{_MARKS}];
+    uint32_t wait, line_bits, lines, last, last_bytes, clock;
+    uint32_t tag[{_LINES}], used[{_LINES}];
+    uint8_t place[65536];
+    uint64_t stalls[{_MARKS + 1}];
     slot slots[{_SLOTS}];
 }} table;
+
+static void replace_line(table *t, uint32_t line)
+{{
+    uint32_t oldest = 0, i;
+    for (i = 1; i < t->lines; i++) if (t->used[i] < t->used[oldest]) oldest = i;
+    t->tag[oldest] = line;
+    t->place[line & 0xFFFFu] = (uint8_t)oldest;
+}}
+
+static void fetch(table *t, uint32_t address, uint32_t end)
+{{
+    while (address < end) {{
+        const uint32_t line = (address >> t->line_bits) + 1u; /* 0 is an empty place */
+        const uint32_t behind = line << t->line_bits, bytes = (behind < end ? behind : end) - address;
+        address += bytes;
+        if (line == t->last) {{
+            t->last_bytes += bytes;
+            continue;
+        }}
+        if (t->tag[t->place[line & 0xFFFFu]] != line) {{
+            const uint32_t passed = line == t->last + 1u ? (t->last_bytes + 3u) / 4u : 0u;
+            t->stalls[t->layer] += t->wait > passed ? t->wait - passed : 0u;
+            replace_line(t, line);
+        }}
+        t->used[t->place[line & 0xFFFFu]] = ++t->clock;
+        t->last = line;
+        t->last_bytes = bytes;
+    }}
+}}
 
 static void enter_layer(table *t, uint32_t address, uint32_t end)
 {{
@@ -52,6 +92,7 @@ void count_block(void *engine, uint64_t where, uint32_t size, void *user)
     uint32_t tries;
     (void)engine;
     t->end = address + size;
+    if (t->wait > 0u) fetch(t, address, t->end);
     if (address < t->high && t->end > t->low) enter_layer(t, address, t->end);
     for (tries = 0; tries < 64u; tries++, at = (at + 1u) & {_SLOTS - 1}u) {{
         if (t->slots[at].key == key || t->slots[at].count == 0u) {{
@@ -73,6 +114,10 @@ class _Table(ctypes.Structure):
     _fields_ = (("lost", ctypes.c_uint64), ("end", ctypes.c_uint32), ("layer", ctypes.c_uint32),
                 ("marks", ctypes.c_uint32), ("low", ctypes.c_uint32), ("high", ctypes.c_uint32),
                 ("mark_address", ctypes.c_uint32 * _MARKS), ("mark_layer", ctypes.c_uint32 * _MARKS),
+                ("wait", ctypes.c_uint32), ("line_bits", ctypes.c_uint32), ("lines", ctypes.c_uint32),
+                ("last", ctypes.c_uint32), ("last_bytes", ctypes.c_uint32), ("clock", ctypes.c_uint32),
+                ("tag", ctypes.c_uint32 * _LINES), ("used", ctypes.c_uint32 * _LINES),
+                ("place", ctypes.c_uint8 * 65536), ("stalls", ctypes.c_uint64 * (_MARKS + 1)),
                 ("slots", _Slot * _SLOTS))
 
 
@@ -85,10 +130,11 @@ def _hook() -> Any:
 
 
 class BlockCounter:
-    """Counts what `engine`, a unicorn.Uc, executes. Marks are where layers begin."""
+    """Counts what `engine`, a unicorn.Uc, executes. Marks are where layers begin; `costs` describe the flash."""
 
-    def __init__(self, engine: Any, marks: Sequence[Mark] = ()) -> None:
+    def __init__(self, engine: Any, marks: Sequence[Mark] = (), costs: Costs | None = None) -> None:
         self.marks = sorted(marks)
+        self.costs = costs
         self._table = _Table()
         self._attach(engine)
         self.clear()
@@ -114,6 +160,15 @@ class BlockCounter:
             table.mark_address[index], table.mark_layer[index] = mark.address, mark.layer
         if self.marks:
             table.low, table.high = self.marks[0].address, self.marks[-1].address + 1
+        if self.costs is not None:
+            table.wait, table.line_bits = self.costs.fetch_wait, self.costs.fetch_line.bit_length() - 1
+            table.lines = max(1, min(_LINES, self.costs.fetch_cache // self.costs.fetch_line))
+
+    def stalls(self) -> dict[int | None, int]:
+        """Cycles that each layer waited for its code."""
+        found = {layer - 1 if layer else None: self._table.stalls[layer]
+                 for layer in (0, *sorted({m.layer + 1 for m in self.marks}))}
+        return {layer: cycles for layer, cycles in found.items() if cycles}
 
     def blocks(self, read: Callable[[int, int], bytes], stop: int) -> tuple[Block, ...]:
         """What ran since `clear`, by address; `read(address, size)` gives the code, `stop` is not counted."""

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from tinyir.board import Costs
 from tinyir.diag import error
 
 from .cores import Core, core_named
@@ -104,14 +105,14 @@ def _batch(program: Program, samples: int, room: int) -> int:
 
 
 def run_image(emulator: Emulator, image: Path, program: Program, samples: Sequence[Sample], target: str, *,
-              layers: int = 0) -> Run:
-    """Run an image made by `build_image` for as many samples."""
+              layers: int = 0, costs: Costs | None = None) -> Run:
+    """Run an image made by `build_image` for as many samples; `costs` are for unicorn's model of the flash."""
     layout = plan_layout(program, board_of(target), len(samples))
     if emulator == "qemu":
         return _run_in_qemu(image, program, samples, target, layout, layers)
     from .emulator_unicorn import run_in_unicorn
 
-    return run_in_unicorn(image, program, samples, target, layout)
+    return run_in_unicorn(image, program, samples, target, layout, costs)
 
 
 def _input_block(program: Program, samples: Sequence[Sample], layout: Layout) -> bytes:

@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tinyir.board import Costs
+
 from .block_counter import BlockCounter
 from .blocks import MARK_PREFIX, Mark, instructions_by_layer
 from .cores import Core, core_named
@@ -50,7 +52,7 @@ class _Registers:
 class _Machine:
     """One emulated processor with an image in its memory."""
 
-    def __init__(self, image: bytes, core: Core, board: Board) -> None:
+    def __init__(self, image: bytes, core: Core, board: Board, costs: Costs | None) -> None:
         self.unicorn: Any = import_module("unicorn")
         self.core, self.board, self.registers = core, board, _Registers(core)
         self.engine = self._engine()
@@ -61,7 +63,7 @@ class _Machine:
             self.engine.mem_write(segment.address, segment.data)
         if core.fpu:
             self._enable_fpu()
-        self.counter = BlockCounter(self.engine, marks_of(image))
+        self.counter = BlockCounter(self.engine, marks_of(image), costs)
 
     def _engine(self) -> Any:
         u = self.unicorn
@@ -118,11 +120,12 @@ class _Machine:
         return bytes(self.engine.mem_read(address, size))
 
 
-def run_in_unicorn(image: Path, program: Program, samples: Sequence[Sample], target: str, layout: Layout) -> Run:
-    """Run `program`, linked into `image`, on `samples`."""
+def run_in_unicorn(image: Path, program: Program, samples: Sequence[Sample], target: str, layout: Layout,
+                   costs: Costs | None = None) -> Run:
+    """Run `program`, linked into `image`, on `samples`; `costs` describe the flash, if code has to wait for it."""
     data = image.read_bytes()
     core = core_named(target)
-    machine = _Machine(data, core, board_of(target))
+    machine = _Machine(data, core, board_of(target), costs)
     function = symbol_address(data, f"{program.name}_run") & ~1
     outputs, stacks = [], []
     for sample, inputs, places in zip(samples, layout.inputs, layout.outputs, strict=True):
@@ -136,4 +139,4 @@ def run_in_unicorn(image: Path, program: Program, samples: Sequence[Sample], tar
         outputs.append(unpack(program, b"".join(read)))
     blocks = machine.counter.blocks(machine.read, machine.stop)
     counts = instructions_by_layer(blocks, core.family)
-    return Run(outputs, (), sum(counts.values()), max(stacks), blocks=blocks)
+    return Run(outputs, (), sum(counts.values()), max(stacks), blocks=blocks, fetch_stalls=machine.counter.stalls())

@@ -10,8 +10,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class Run:
     where: str = "host"
     blocks: tuple[Block, ...] = ()
     """What the last run executed (unicorn)."""
+    fetch_stalls: Mapping[int | None, int] = field(default_factory=dict)
+    """Cycles that each layer would wait for code in flash (unicorn)."""
     layer_instructions: tuple[int, ...] = ()
     """Instructions of each layer in the last run, by QEMU's timer; empty where it was not asked for."""
 

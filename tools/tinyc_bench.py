@@ -34,6 +34,8 @@ what is counted:
                  block skips costs as if it ran. Not modelled: flash wait states, unaligned data, buses in contention.
                  On silicon, convolutional networks take about 1.25 times as many; dense ones, whose weights stream from
                  flash, up to 1.6 times.
+  waiting for code  beside the cycles: a flash of 5 wait states with a cache of 1 KB in lines of 16 bytes, which fetches
+                 the next line while one runs (fetch_... in [costs] of a board's file).
   hot code       the bytes of code that 95 % of a layer's instructions lie in. Above 1 KB they do not stay in the small
                  cache in front of a microcontroller's flash.
   stack          painted before the run; what is overwritten afterwards.

@@ -168,7 +168,7 @@ def test_lists_and_version(bench: Run) -> None:
 
 
 def test_large_hot_code_is_pointed_out() -> None:
-    layer = LayerFigures(0, "conv", "k.conv2d_s8", 10, 100, 120, 900)
+    layer = LayerFigures(0, "conv", "k.conv2d_s8", 10, 100, 120, 5, 900)
     report = BenchReport("m.onnx", "cortex-m4", "-O3", 10, 1, 2, 3, "gcc", "-O3", 200, layers=(layer,))
     assert "hot code above" not in report.text(layers=True)
     large = replace(report, layers=(layer, replace(layer, number=1, hot_bytes=1100)))

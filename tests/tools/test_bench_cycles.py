@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("capstone")
 
 from tinyc.tools.blocks import Block, Mark, instruction_offsets, instructions_by_layer, split_at_marks
 from tinyc.tools.cycles import CycleModel, decode
+from tinyc.tools.emulator import build_image, emulators_present, run_image
 from tinyc.tools.hot_code import hot_bytes
+from tinyc.tools.program import Program
+from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.board import Costs
 from tinyir.target import target_named
@@ -73,6 +78,28 @@ def test_marks_split_blocks_between_layers() -> None:
                      Block(14, read(14, 2), 2, False, 5)]
     assert list(split_at_marks(10, 2, 7, True, 1, marks, read)) == [Block(10, read(10, 2), 0, True, 1)]
     assert list(split_at_marks(20, 2, 7, True, 1, marks, read)) == [Block(20, read(20, 2), 7, True, 1)]
+
+
+@pytest.mark.parametrize(("instructions", "line", "least", "most"), [
+    pytest.param(200, 16, 0, 80, id="a loop that fits waits once"),
+    pytest.param(600, 16, 1450, 1650, id="a cycle for each line of 16 bytes"),
+    pytest.param(600, 8, 8_900, 9_200, id="three cycles for each line of 8"),
+])
+def test_code_that_waits_for_flash(instructions: int, line: int, least: int, most: int, tmp_path: Path) -> None:
+    if "unicorn" not in emulators_present() or not routes_present("cortex-m4"):
+        pytest.skip("not installed: unicorn, or a compiler for Arm")
+    source = f"""
+        int toy_run(void)
+        {{
+            for (volatile int k = 0; k < 10; k++) __asm volatile(".rept {instructions}\\n nop.w\\n .endr");
+            return 0;
+        }}
+    """
+    program = Program("toy", {"toy.c": source.encode(), "toy.h": b"int toy_run(void);\n"}, (), ())
+    image = build_image(program, "cortex-m4", 1, core_compiler("cortex-m4"), tmp_path)
+    run = run_image("unicorn", image, program, [()], "cortex-m4", costs=Costs(fetch_line=line))
+    assert least <= sum(run.fetch_stalls.values()) <= most
+    assert not run_image("unicorn", image, program, [()], "cortex-m4").fetch_stalls
 
 
 def test_instructions_and_hot_code_of_layers() -> None:
