@@ -26,6 +26,7 @@ from . import (
     receptive_field,
     recognise_activations,
     round_weights,
+    scan_columns,
     search_quantization,
     set_io,
     stream,
@@ -35,5 +36,5 @@ __all__ = [
     "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "fold_batch_norm",
     "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness",
     "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize",
-    "receptive_field", "recognise_activations", "round_weights", "search_quantization", "set_io", "stream",
+    "receptive_field", "recognise_activations", "round_weights", "scan_columns", "search_quantization", "set_io", "stream",
 ]

@@ -3,7 +3,8 @@
     %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
     %d = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
         ->
-    %d = sched.stream() {steps = 49, paces = [[1, 1, 0], [1, 1, -1]], rings = [3, 48]} : tensor<1x48x48x8xf32> {
+    %d = sched.stream() {steps = 49, paces = [[1, 1, 0], [1, 1, -1]], rings = [2, 48], fresh = [1, 0]}
+            : tensor<1x48x48x8xf32> {
       %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
       %d_1 = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
       sched.yield(%d_1)
@@ -13,8 +14,8 @@ Nothing is computed twice: rings keep the rows that are needed again, branches t
 
 The ops stay in order. `cuts` says behind which values a group ends (names, with `/` between them); `until` names the
 value behind which nothing is streamed. With neither, the cuts are those with which the largest sum of bytes that are
-needed at one time is smallest: a dynamic program over all ways to cut the order into groups (`row_groups`), O(n^2)
-groups of n ops, each looked at in time linear in what it adds to the next smaller one.
+needed at one time is smallest: a dynamic program over all ways to cut the order into groups, O(n^2) groups of at most n
+ops, fewer where long groups soon need more than is known to suffice (`_row_groups`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .geometry import Span
-from .ir import Array, Const, Value
+from .ir import Argument, Array, Const, Value
 from .opdef import Op
 from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
@@ -71,10 +71,10 @@ def has_rows(value: Value) -> bool:
 def folds_rows(op: Op) -> bool:
     """Whether the op takes in the rows of its only operand one after the other, and has its result behind the last.
 
-    A transposition from NHWC to NCHW is one: each row goes to places all over the result.
+    A transposition from NHWC (or NWHC) to NCHW is one: each row goes to places all over the result.
     """
     if isinstance(op, Transpose):
-        return op.perm == (0, 3, 1, 2) and has_rows(op.x)
+        return op.perm in ((0, 3, 1, 2), (0, 3, 2, 1)) and has_rows(op.x) and not isinstance(op.x, Argument)
     if not isinstance(op, (Reduce, QReduceMean)) or not has_rows(op.x):
         return False
     axes = {axis % 4 for axis in op.axes}
@@ -84,13 +84,13 @@ def folds_rows(op: Op) -> bool:
 def in_rows(op: Op) -> bool:
     """Whether rows of the result can be computed one after the other, from the rows of its operands that they need.
 
-    A transposition is one from NCHW to NHWC of what is there as a whole from the beginning.
+    A transposition is one of an argument, which is there as a whole from the beginning.
     """
     if len(op.results) != 1 or not has_rows(op.out):
         return False
     columns = isinstance(op, (Reduce, QReduceMean)) and has_rows(op.x) and {axis % 4 for axis in op.axes} == {2}
     if isinstance(op, Transpose):
-        return op.perm == (0, 2, 3, 1)
+        return isinstance(op.x, Argument) and op.perm[0] == 0
     return columns or isinstance(op, (Spatial, Concat))
 
 

@@ -243,7 +243,8 @@ def _body(program: Program, options: Options) -> list[str]:
     for op in program.module.main.ops:
         if isinstance(op, Loop):
             lines += loop_lines(program, op, lambda call: _call_head(options, call))
-            lines += [line for inner in op.body if inner in calls for line in _hook_lines(program, options, calls[inner])]
+            for inner in (calls[o] for o in op.body if o in calls):
+                lines += _hook_lines(program, options, inner)
         elif isinstance(op, Kernel):
             lines += _call_lines(program, options, calls[op])
     return [*lines, "return 0;"]

@@ -1,13 +1,14 @@
 """Ops of the sched level: decisions about how a group of ops is executed, which do not change what it computes.
 
-    %d = sched.stream() {steps = 50, paces = [[1, 1, 0], [1, 1, -1]], rings = [3, 48]} : tensor<1x48x48x8xf32> {
+    %d = sched.stream() {steps = 49, paces = [[1, 1, 0], [1, 1, -1]], rings = [2, 48], fresh = [1, 0]}
+            : tensor<1x48x48x8xf32> {
       %c = nn.conv2d(%x, @w1, @b1) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
       %d_1 = nn.depthwise_conv2d(%c, @w2, @b2) {pad = [1, 1, 1, 1]} : tensor<1x48x48x8xf32>
       sched.yield(%d_1)
     }
 
-is both ops as if they stood alone. It is executed row by row: in step t the first computes row t, the second row t - 1,
-and of %c three rows are kept, in a ring buffer.
+is both ops as if they stood alone. It is executed row by row: in step t the first computes row t, the second row t - 1;
+of %c two rows are kept in a ring buffer, and the fresh one lies beside it until the second op has read it.
 """
 
 from __future__ import annotations

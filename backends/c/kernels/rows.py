@@ -14,15 +14,16 @@ from typing import ClassVar, Literal, final
 import numpy as np
 
 from tinyir import ops
-from tinyir.ir import Argument, Array, Value
+from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, keeps, row_form, streams
 from tinyir.opdef import Op, Written
 from tinyir.pace import Keep, Pace
-from tinyir.row_schedule import has_rows
+from tinyir.row_schedule import folds_rows, has_rows, work_rows
 
 from ..text import c_type, fill
 from .base import RowKernel
 from .eltwise import Binary, BinaryRows, Map, MapRows, row_length
+from .loops import row_major
 from .move import Concat, Transpose
 from .qboundary import Boundary
 from .qeltwise import LookupRows, LookupS8, PairRowsS8, PairS8
@@ -75,12 +76,13 @@ class ConcatRows(RowKernel, opname="k.concat_rows"):
 
 @final
 class ImageRows(RowKernel, opname="k.image_rows"):
-    """Rows of an NHWC image from an NCHW one that is there as a whole."""
+    """Rows of an image from one with its axes in another order, which is there as a whole."""
 
     rings: ClassVar[tuple[str, ...]] = ("y",)
 
-    x: Value                               # [1, C, H, W]
+    x: Value                               # such as [1, C, H, W]
     y: Written                             # [1, ring, W, C]
+    perm: tuple[int, int, int, int]        # axis i of y is axis perm[i] of x; perm[0] is 0
     rows: tuple[int, int]
     height: int
     y_base: int = 0
@@ -89,10 +91,11 @@ class ImageRows(RowKernel, opname="k.image_rows"):
         return f"{super().stem()}_{self.x.type.dtype}"
 
     def reference(self, x: Array, y: Array) -> None:
-        self.write_rows("y", y, x[:, :, slice(*self.rows)].transpose(0, 2, 3, 1))
+        self.write_rows("y", y, x.transpose(self.perm)[:, slice(*self.rows)])
 
     def source(self) -> str:
-        channels, height, width = self.x.shape[1:]
+        width, channels = self.y.shape[2:]
+        by_row, by_column, by_channel = (row_major(self.x.shape)[axis] for axis in self.perm[1:])
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
@@ -100,24 +103,26 @@ class ImageRows(RowKernel, opname="k.image_rows"):
                     {kind} *to = y + {y_slot} * {pitch};
                     for (int32_t column = 0; column < {width}; column++) {
                         for (int32_t c = 0; c < {channels}; c++) {
-                            to[column * {channels} + c] = x[(c * {height} + row) * {width} + column];
+                            to[column * {channels} + c] = x[row * {by_row} + column * {by_column} + c * {by_channel}];
                         }
                     }
                 }
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), y_slot=self.slot("y", "row"),
-            pitch=width * channels, width=width, channels=channels, height=height)
+            pitch=width * channels, width=width, channels=channels, by_row=by_row, by_column=by_column,
+            by_channel=by_channel)
 
 
 @final
 class PlaneRows(RowKernel, opname="k.plane_rows"):
-    """Rows of an NHWC image into an NCHW one that is stored as a whole."""
+    """Rows of an image into one with its axes in another order, which is stored as a whole."""
 
     rings: ClassVar[tuple[str, ...]] = ("x",)
     held: ClassVar[tuple[str, ...]] = ("y",)
 
     x: Value                               # [1, ring, W, C]
-    y: Written                             # [1, C, H, W]
+    y: Written                             # such as [1, C, H, W]
+    perm: tuple[int, int, int, int]        # axis i of y is axis perm[i] of x; perm[0] is 0
     rows: tuple[int, int]
     height: int
     x_base: int = 0
@@ -126,10 +131,12 @@ class PlaneRows(RowKernel, opname="k.plane_rows"):
         return f"{super().stem()}_{self.x.type.dtype}"
 
     def reference(self, x: Array, y: Array) -> None:
-        y[:, :, slice(*self.rows)] = self.read_rows("x", x)[0].transpose(0, 3, 1, 2)
+        order = np.argsort(self.perm)
+        y.transpose(order)[:, slice(*self.rows)] = self.read_rows("x", x)[0]
 
     def source(self) -> str:
-        channels, height, width = self.y.shape[1:]
+        width, channels = self.x.shape[2:]
+        by_row, by_column, by_channel = (row_major(self.y.shape)[self.perm.index(axis)] for axis in (1, 2, 3))
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
@@ -138,13 +145,14 @@ class PlaneRows(RowKernel, opname="k.plane_rows"):
                     const {kind} *from = {x_row};
                     for (int32_t column = 0; column < {width}; column++) {
                         for (int32_t c = 0; c < {channels}; c++) {
-                            y[(c * {height} + row) * {width} + column] = from[column * {channels} + c];
+                            y[row * {by_row} + column * {by_column} + c * {by_channel}] = from[column * {channels} + c];
                         }
                     }
                 }
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(),
-            x_row=self.address("x", "row"), width=width, channels=channels, height=height)
+            x_row=self.address("x", "row"), width=width, channels=channels, by_row=by_row, by_column=by_column,
+            by_channel=by_channel)
 
 
 @final
@@ -297,17 +305,10 @@ def _one_scale(op: Op) -> bool:
 
 @row_form(Transpose)
 def image_rows(kernel: Transpose, low: Lowering) -> list[Op]:
-    if kernel.perm == (0, 3, 1, 2):
-        height = kernel.y.shape[2]
-        return PlaneRows(kernel.x, kernel.y, (0, height), height).paced(low.pace)
-    height = kernel.x.shape[2]
-    return ImageRows(kernel.x, kernel.y, (0, height), height).paced(low.pace)
-
-
-def _turns_image(op: Op) -> bool:
-    """Whether the op turns an image from NHWC to NCHW, or one that is there from the beginning from NCHW to NHWC."""
-    assert isinstance(op, ops.Transpose)
-    return op.perm == (0, 3, 1, 2) or (op.perm == (0, 2, 3, 1) and isinstance(op.x, Argument))
+    source = low.source
+    height, perm = work_rows(source), source.attrs["perm"]
+    kind = PlaneRows if folds_rows(source) else ImageRows
+    return kind(kernel.x, kernel.y, perm, (0, height), height).paced(low.pace)
 
 
 def _joins_channels(op: Op) -> bool:
@@ -326,5 +327,5 @@ streams(ops.Relu, ops.Clip, ops.LeakyRelu, ops.Sigmoid, ops.Tanh, ops.HardSigmoi
         ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.Lookup, where=_images)
 streams(ops.Add, ops.Sub, ops.Mul, ops.Div, ops.Minimum, ops.Maximum, ops.PRelu, ops.QAdd, ops.QMul, where=_images)
 streams(ops.Concat, where=_joins_channels)
-streams(ops.Transpose, where=_turns_image)
+streams(ops.Transpose)
 streams(ops.Quantize, ops.Dequantize, where=_one_scale)
