@@ -85,18 +85,18 @@ def check_twin(model: Model, kernel: str) -> None:
 
 
 def on_core(models: Sequence[Model], route: Any) -> None:
-    """The assembly is exact."""
+    """The assembly is exact. -O3 is where gcc clones functions for constant arguments."""
     for build, inputs, consts in models:
         arrays = [a for a, _ in inputs]
         expected = run(quantised_module(build, inputs, consts), arrays)[0]
-        found = instructions_of(lowered(quantised_module(build, inputs, consts), "cortex-m4")[0], arrays, route)
+        found = instructions_of(lowered(quantised_module(build, inputs, consts), "cortex-m4")[0], arrays, route, "-O3")
         assert np.array_equal(found[0], expected), f"{np.sum(found[0] != expected)} of {expected.size} differ"
 
 
-def instructions_of(module: Module, arrays: Sequence[Any], route: Any) -> tuple[Any, int]:
+def instructions_of(module: Module, arrays: Sequence[Any], route: Any, level: str = "-O2") -> tuple[Any, int]:
     """The output on the emulated core, and the instructions it took."""
     done = run_on_target(program_of(module, "net", emit(module)), [tuple(arrays)], "cortex-m4",
-                         compiler=arm_compiler("cortex-m4", prefer=route), flags=("-std=c99", "-O2"))
+                         compiler=arm_compiler("cortex-m4", prefer=route), flags=("-std=c99", level))
     return done.outputs[0][0], done.instructions or 0
 
 
@@ -207,12 +207,12 @@ def rows_of(kernel: RowKernel, x: Array, expected: Array, rings: tuple[int, int]
     ring, out_ring = rings
     kept = np.full((1, ring, *x.shape[2:]), 85, x.dtype)
     results = {who: np.zeros((1, out_ring, *expected.shape[2:]), expected.dtype) for who in ("C", "numpy")}
-    scratch = np.zeros(kernel.writes[0].shape, np.uint32)
+    scratch = np.zeros(kernel.writes[1].shape, np.uint32)
     xs, y = (Argument(BufferType(a.shape, dtype_of(a.dtype))) for a in (kept, results["C"]))
     known = 0
     for begin in range(0, expected.shape[1], step):
         rows = begin, min(begin + step, expected.shape[1])
-        groups = [[xs], [kernel.reads[1]], [kernel.writes[0]], [y]]
+        groups = [[xs], [kernel.reads[1]], [y], [kernel.writes[1]]]
         first, last = kernel.input_rows(rows)
         span = {"rows": rows, "x_base": first % ring, "y_base": begin % out_ring}
         op: Any = type(kernel).build(groups, {**kernel.attrs, **span}, ())
@@ -220,8 +220,8 @@ def rows_of(kernel: RowKernel, x: Array, expected: Array, rings: tuple[int, int]
             kept[:, row % ring] = x[:, row]
         known = max(known, last)
         stream = kernel.reads[1].data
-        call_in_c(op, {id(xs): kept, id(kernel.reads[1]): stream, id(kernel.writes[0]): scratch, id(y): results["C"]})
-        op.reference(kept, stream, scratch, results["numpy"])
+        call_in_c(op, {id(xs): kept, id(kernel.reads[1]): stream, id(kernel.writes[1]): scratch, id(y): results["C"]})
+        op.reference(kept, stream, results["numpy"], scratch)
         for who, result in results.items():
             found = np.stack([result[0, row % out_ring] for row in range(*rows)])
             assert np.array_equal(found, expected[0, slice(*rows)]), f"{who}, rows {rows}"

@@ -1,6 +1,6 @@
 """Convolutions of stored 8-bit integers on Cortex-M with DSP.
 
-    k.conv2d_dsp(%x, @w.stream) -> (%columns, %y) {kernel = [3, 3], coding = paired, shift = 12, ...}
+    k.conv2d_dsp(%x, @w.stream) -> (%y, %columns) {kernel = [3, 3], coding = paired, shift = 12, ...}
 
 Four output pixels at a time: their windows become a column of 16-bit values in scratch memory, which is multiplied with
 all output channels (`dsp_columns`). Columns go on from one row of the image to the next. Outside the image values are
@@ -45,8 +45,8 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
 
     x: Value                                # [N, ring, W, C] i8 or u8
     stream: Value                           # [pairs of output channels, words] u32: see dsp_pack
-    columns: Written                        # [words] u32: a column, results of four pixels, a window
     y: Written                              # [N, ring, OW, O] i8 or u8
+    columns: Written                        # [words] u32: a column, results of four pixels, a window
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
@@ -96,7 +96,7 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         rows = self.rows[1] - self.rows[0]
         return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.inputs
 
-    def reference(self, x: Array, stream: Array, columns: Array, y: Array) -> None:
+    def reference(self, x: Array, stream: Array, y: Array, columns: Array) -> None:
         outputs = self.y.shape[3]
         weight, bias, scalings = unpack_stream(stream, 2, (outputs, self.inputs), self.coding)
         zero = self.x_zero - offset_of(self.x)
@@ -110,8 +110,8 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
 
     def source(self) -> str:
         return fill("""
-            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, uint32_t *restrict columns,
-                {yt} *restrict y, {rows})
+            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
+                uint32_t *restrict columns, {rows})
             {
                 {body}
             }
@@ -294,7 +294,7 @@ def lower_conv2d_dsp(op: QConv2D, weight: Array, bias: Array | None, low: Loweri
     stream = pack_stream(plan.weight, start, plan.scalings, plan.coding, 2)
     low.emit(ConvDsp(
         low.buffer(op.x), low.const(f"{op.weight.name}.stream", stream),
-        low.scratch(BufferType((8 * steps + outputs + window,), U32), f"{op.out.name}.columns"), low.result(op.out),
+        low.result(op.out), low.scratch(BufferType((8 * steps + outputs + window,), U32), f"{op.out.name}.columns"),
         kernel=op.kernel, stride=op.stride, pad=op.pad, dilation=op.dilation[0], x_zero=zero,
         y_zero=quant_of(op.out).zero_point, coding=plan.coding, shift=plan.shift, rows=(0, op.out.shape[1]),
         height=op.x.shape[1]))

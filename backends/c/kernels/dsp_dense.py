@@ -1,6 +1,6 @@
 """Dense layers of stored 8-bit integers on Cortex-M with DSP.
 
-    k.dense_dsp(%x, @w.stream) -> (%column, %y) {coding = paired, shift = 12, ...}
+    k.dense_dsp(%x, @w.stream) -> (%y, %column) {coding = paired, shift = 12, ...}
 
 The inputs become a column of 16-bit values in scratch memory, which is multiplied with four outputs at a time
 (`dsp_columns`). The zero point of x is in the biases.
@@ -33,8 +33,8 @@ class DenseDsp(Kernel, opname="k.dense_dsp"):
 
     x: Value                                # [N, K] i8 or u8
     stream: Value                           # [fours of outputs, words] u32: see dsp_pack
-    column: Written                         # [words] u32: the inputs, and bytes that fill them up
     y: Written                              # [N, O] i8 or u8
+    column: Written                         # [words] u32: the inputs, and bytes that fill them up
     y_zero: int
     coding: Coding
     shift: int
@@ -45,7 +45,7 @@ class DenseDsp(Kernel, opname="k.dense_dsp"):
     def macs(self) -> int:
         return self.y.type.elements * self.x.shape[1]
 
-    def reference(self, x: Array, stream: Array, column: Array, y: Array) -> None:
+    def reference(self, x: Array, stream: Array, y: Array, column: Array) -> None:
         shape = self.y.shape[1], self.x.shape[1]
         weight, bias, scalings = unpack_stream(stream, 4, shape, self.coding)
         sums = ((x.astype(np.float64) - offset_of(self.x)) @ weight.astype(np.float64).T).astype(np.int64) + bias
@@ -63,8 +63,8 @@ class DenseDsp(Kernel, opname="k.dense_dsp"):
             tc_spread_{kind}_2(rest, column + {place}, 1);
         """, steps2=2 * (whole + 1), left=left, done=4 * whole, kind=kind, place=2 * whole) if left else ""
         return fill("""
-            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, uint32_t *restrict column,
-                {yt} *restrict y)
+            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
+                uint32_t *restrict column)
             {
                 {opening}
                     tc_spread_{kind}_2(x, column, {whole});
@@ -91,6 +91,6 @@ def lower_dense_dsp(op: QDense, weight: Array, bias: Array | None, low: Lowering
     words = 2 * -(-weight.shape[1] // 4) + (1 if weight.shape[1] % 4 else 0)
     low.emit(DenseDsp(
         low.buffer(op.x), low.const(f"{op.weight.name}.stream", stream),
-        low.scratch(BufferType((words,), U32), f"{op.out.name}.column"), low.result(op.out),
+        low.result(op.out), low.scratch(BufferType((words,), U32), f"{op.out.name}.column"),
         y_zero=quant_of(op.out).zero_point, coding=plan.coding, shift=plan.shift))
     return True

@@ -1,6 +1,6 @@
 """Depthwise convolutions of stored 8-bit integers on Cortex-M with DSP.
 
-    k.depthwise_conv2d_dsp(%x, @w.stream) -> (%planes, %y) {kernel = [3, 3], guard = 8, shift = 12, ...}
+    k.depthwise_conv2d_dsp(%x, @w.stream) -> (%y, %planes) {kernel = [3, 3], guard = 8, shift = 12, ...}
 
 Some rows of four channels at a time become planes of 16-bit values in scratch memory, padding included, from which the
 rows of the result are computed channel by channel (`dsp_planes`). The last four channels may overlap those before.
@@ -45,8 +45,8 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
 
     x: Value                                # [N, ring, W, C] i8 or u8
     stream: Value                           # [C, words] u32: see dsp_planes
-    planes: Written                         # [words] u32: some rows of four channels
     y: Written                              # [N, ring, OW, C] i8 or u8
+    planes: Written                         # [words] u32: some rows of four channels
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
@@ -80,7 +80,7 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
         rows = self.rows[1] - self.rows[0]
         return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.kernel[0] * self.kernel[1]
 
-    def reference(self, x: Array, stream: Array, planes: Array, y: Array) -> None:
+    def reference(self, x: Array, stream: Array, y: Array, planes: Array) -> None:
         weight, bias, scalings = _unpack(stream, self.kernel, self.stride[1], self.guard)
         bias = bias + (self.x_zero - offset_of(self.x)) * weight.astype(np.int64).sum(axis=(0, 1))
         rows, _ = self.read_rows("x", x)
@@ -97,8 +97,8 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
         place = f"{self.address('x', 'line')} + c"
         band = 1 if self.is_ring("y") else self.band
         return fill("""
-            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, uint32_t *restrict planes,
-                {yt} *restrict y, {row_parameters})
+            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
+                uint32_t *restrict planes, {row_parameters})
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row += {band}) {
@@ -196,7 +196,7 @@ def lower_depthwise_dsp(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     words = _CHANNELS * pitch * ((band - 1) * strides[0] + op.kernel[0])
     low.emit(DepthwiseDsp(
         low.buffer(op.x), low.const(f"{op.weight.name}.stream", _pack(plan, op.kernel, strides[1], start)),
-        low.scratch(BufferType((words,), U32), f"{op.out.name}.planes"), low.result(op.out), kernel=op.kernel,
+        low.result(op.out), low.scratch(BufferType((words,), U32), f"{op.out.name}.planes"), kernel=op.kernel,
         stride=strides, pad=op.pad, x_zero=zero, y_zero=quant_of(op.out).zero_point, guard=plan.guard,
         shift=plan.shift, band=band, rows=(0, height), height=op.x.shape[1]))
     return True
