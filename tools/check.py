@@ -109,7 +109,7 @@ class CheckReport:
             fields["values"] += self.exact.values
             fields["mismatches"] += self.exact.mismatches
             fields["tensors"], fields["first_mismatch"] = self.exact.tensors, self.exact.first_mismatch
-            fields["no_integer_kernel"] = self.exact.no_integer_kernel
+            fields["no_integer_kernel"], fields["unmatched"] = self.exact.no_integer_kernel, self.exact.unmatched
         if self.accuracy is not None:
             fields["accuracy"], fields["accuracy_ort"] = self.accuracy
             fields["accuracy_ort_float"] = self.accuracy_float
@@ -148,6 +148,8 @@ def _exact_text(exact: Report) -> str:
     found = "every byte equals onnxruntime's" if not exact.mismatches else \
         f"{exact.mismatches:,} values differ, first in {exact.first_mismatch}"
     lines = [f"  {exact.tensors} tensors, {exact.values:,} values: {found}"]
+    if exact.unmatched:
+        lines.append(f"  not compared, without a counterpart in onnxruntime's graph: {', '.join(exact.unmatched)}")
     if exact.no_integer_kernel:
         nodes = ", ".join(exact.no_integer_kernel[:3]) + (", ..." if len(exact.no_integer_kernel) > 3 else "")
         lines.append(f"  onnxruntime has no integer kernel for {len(exact.no_integer_kernel)} nodes ({nodes}); what "

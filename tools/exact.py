@@ -84,3 +84,4 @@ def _unmatched(report: Report, op: Op) -> None:
     name = op.writes[0].name
     if name not in report.unmatched:
         report.unmatched.append(name)
+        report.tensors -= 1
