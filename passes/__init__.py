@@ -27,6 +27,7 @@ from . import (
     recognise_activations,
     round_weights,
     scan_columns,
+    schedule,
     search_quantization,
     set_io,
     stream,
@@ -36,5 +37,6 @@ __all__ = [
     "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "fold_batch_norm",
     "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness",
     "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize",
-    "receptive_field", "recognise_activations", "round_weights", "scan_columns", "search_quantization", "set_io", "stream",
+    "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
+    "search_quantization", "set_io", "stream",
 ]

@@ -25,7 +25,7 @@ from tinyir.opdef import Op
 from tinyir.ops import Reinterpret, Reshape, Return
 from tinyir.row_schedule import RowNeeds, RowSchedule, folds_rows, schedule_rows
 
-__all__ = ["Memory", "best_groups", "schedule_groups"]
+__all__ = ["Memory", "best_groups", "planned_bytes", "schedule_groups"]
 
 _INT32 = 4
 
@@ -169,6 +169,19 @@ def schedule_groups(func: Func, groups: Sequence[list[Op]], rows: int, align: in
                 waits, best = waits | {op}, trial
         found.append(best)
     return found
+
+
+def planned_bytes(func: Func, groups: Sequence[list[Op]], schedules: Sequence[RowSchedule], rows: int,
+                  align: int = 16) -> int:
+    """The most bytes that are needed at one time, if the groups run by these schedules and all else op by op."""
+    costs = _Costs(Memory(func, align), rows)
+    peaks = [0]
+    inside: set[Op] = set()
+    for group, schedule in zip(groups, schedules, strict=True):
+        first = costs.memory.place[group[0]]
+        peaks.append(costs.group(first, first + len(group), schedule).peak)
+        inside.update(group)
+    return max(*peaks, *(costs.single(i) for i, op in enumerate(costs.memory.ops) if op not in inside), 0)
 
 
 def _better(one: _Group, other: _Group) -> bool:

@@ -33,7 +33,7 @@ from tinyir.rewrite import Rewriter
 from tinyir.row_schedule import RowSchedule, folds_rows, in_rows
 from tinyir.types import TensorType
 
-from ._row_groups import best_groups, schedule_groups
+from ._row_groups import best_groups, planned_bytes, schedule_groups
 
 
 class StreamRows(Pass):
@@ -56,7 +56,9 @@ class StreamRows(Pass):
             _turn_behind_dequantize(func, rewriter)
             _sink(func)
             groups = self._groups(func)
-            for group, schedule in zip(groups, schedule_groups(func, groups, self.rows), strict=True):
+            schedules = schedule_groups(func, groups, self.rows)
+            ctx.stat("planned-bytes", planned_bytes(func, groups, schedules, self.rows))
+            for group, schedule in zip(groups, schedules, strict=True):
                 _stream(group, func, schedule, module)
             ctx.stat("groups", len(groups))
             ctx.stat("streamed-ops", sum(map(len, groups)))

@@ -47,7 +47,7 @@ def main() -> None:
     rows = [("model", "layer-wise", "streamed", "planned", "reference", "bar", "of bar", "s")]
     for name in parser.parse_args().models or REFERENCES:
         plain, _, _ = arena_of(MODELS / f"{name}.onnx", "")
-        streamed, planned, seconds = arena_of(MODELS / f"{name}.onnx", "stream,")
+        streamed, planned, seconds = arena_of(MODELS / f"{name}.onnx", "schedule,")
         reference, bar = REFERENCES.get(name, (0, 0))
         rows.append((name, f"{plain:,}", f"{streamed:,}", f"{planned:,}", f"{reference or '-':,}" if reference else "-",
                      f"{bar:,}" if bar else "-", f"{streamed / bar:.2f}" if bar else "-", f"{seconds:.1f}"))
