@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from tinyc.tools import tinyc, tinyc_check, tinyc_opt
+from tinyc.tools import tinyc, tinyc_check, tinyc_opt, tinyc_plan
 
 
 def make_model(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[Any]], outputs: dict[str, Sequence[Any]],
@@ -107,3 +107,9 @@ def run_opt(capsys: pytest.CaptureFixture[str]) -> Run:
 def run_check(capsys: pytest.CaptureFixture[str]) -> Run:
     """Calls `tinyc-check` in this process."""
     return _runner(tinyc_check.main, capsys)
+
+
+@pytest.fixture
+def run_plan(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Calls `tinyc-plan` in this process."""
+    return _runner(tinyc_plan.main, capsys)

@@ -12,6 +12,7 @@ part as arrays, `search` the exact search within one capacity, `minimise` the lo
 from __future__ import annotations
 
 from .block import Block, Placement, verify
+from .bounds import busiest_moment
 from .minimise import DEFAULT_NODES, place
 
-__all__ = ["DEFAULT_NODES", "Block", "Placement", "place", "verify"]
+__all__ = ["DEFAULT_NODES", "Block", "Placement", "busiest_moment", "place", "verify"]

@@ -12,13 +12,19 @@ from collections.abc import Sequence
 
 from .block import Block
 
-__all__ = ["Heights", "load"]
+__all__ = ["Heights", "busiest_moment", "load", "rounded"]
 
 
 def load(blocks: Sequence[Block], align: int = 1) -> int:
     """The most bytes that are needed at one time, with what alignment wastes between blocks: a lower bound."""
-    events = sorted({block.lower for block in blocks})
-    return max((_load_at([b for b in blocks if b.lower <= time < b.upper], align) for time in events), default=0)
+    return busiest_moment(blocks, align)[1]
+
+
+def busiest_moment(blocks: Sequence[Block], align: int = 1) -> tuple[int, int]:
+    """The first time at which most bytes are needed, and how many."""
+    moments = sorted({block.lower for block in blocks})
+    loads = [(moment, _load_at([b for b in blocks if b.lower <= moment < b.upper], align)) for moment in moments]
+    return max(loads, key=lambda found: found[1], default=(0, 0))
 
 
 def _load_at(alive: Sequence[Block], align: int) -> int:
