@@ -95,7 +95,7 @@ def test_emulators_count_alike() -> None:
               for e in ("qemu", "unicorn")]
     assert counts[0] is not None
     assert counts[1] is not None
-    assert abs(counts[0] - counts[1]) <= 80  # two ticks of the board's timer
+    assert abs(counts[0] - counts[1]) <= 40  # a tick of the board's timer
 
 
 def test_error_status_is_an_internal_error() -> None:
