@@ -44,11 +44,13 @@ _MODEL = """
 
     {placement}
 
-    /* No loop below may become a call of memcpy or memset: there may be no library to link with. */
+    /* No loop below may become a call of memcpy or memset: there may be no library to link with. And no function may be
+     * copied for constant addresses: gcc 12 takes such a copy, which stores through the difference of two of them, for
+     * one that stores nothing, and drops its calls. */
     #if defined(__clang__)
     #pragma clang attribute push(__attribute__((no_builtin)), apply_to = function)
     #elif defined(__GNUC__)
-    #pragma GCC optimize("no-tree-loop-distribute-patterns")
+    #pragma GCC optimize("no-tree-loop-distribute-patterns", "no-ipa-cp")
     #endif
 
     {constants}

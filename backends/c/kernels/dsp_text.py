@@ -1,9 +1,9 @@
 """C functions that consist of one assembly statement, and the pieces that those of Cortex-M with DSP share.
 
 Compilers spill in blocks that need all fourteen registers, so these functions are `naked`: they choose their registers
-themselves and depend on no optimisation level (`used` keeps compilers from changing how they are called). Each stands
-beside a C twin that computes the same bytes in the same order; -DTINYC_NO_ASM, or a core without the instructions,
-takes the twin.
+themselves and depend on no optimisation level. `used` and `noclone` keep compilers from changing how they are called,
+and the list of what they overwrite from assuming that they do not (gcc looks: -fipa-ra). Each stands beside a C twin
+that computes the same bytes in the same order; -DTINYC_NO_ASM, or a core without the instructions, takes the twin.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ def asm_function(comment: str, head: str, asm: str, twin: str) -> str:
         #if {guard}
         #pragma GCC diagnostic push
         #pragma GCC diagnostic ignored "-Wunused-parameter"
+        #if !defined(__clang__)
+        __attribute__((noclone))
+        #endif
         __attribute__((naked, noinline, used)) static {head}
         {
             __asm__ volatile(
                 {asm}
-            );
+                : : : "r0", "r1", "r2", "r3", "r12", "lr", "s0", "s2", "s3", "s4", "s5", "cc", "memory");
         }
         #pragma GCC diagnostic pop
         #else
