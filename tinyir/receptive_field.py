@@ -13,6 +13,7 @@ the stages that run by patches to later ones).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -141,7 +142,7 @@ def tiles(extent: int, count: int) -> list[Span]:
     """`extent` rows in `count` spans, the first ones longer where it does not divide."""
     count = min(count, extent)
     bounds = [-(-extent * i // count) for i in range(count + 1)]
-    return [Span(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [Span(a, b) for a, b in itertools.pairwise(bounds)]
 
 
 def patch_macs(func: Func, until: Value, grid: tuple[int, int], shrunk: Collection[Op] = ()) -> tuple[int, int]:

@@ -202,12 +202,13 @@ class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
     def _window_text(self, strip: Strip, channel: str) -> str:
         row = self._row_text(strip)
         return row and fill("""
+            {unroll}
             for (int32_t ky = 0; ky < {kernel}; ky++) {
                 const {wt} *wk = weight + ky * {line} + {channel};
                 {row}
             }
-        """, kernel=self.kernel[0], line=self.kernel[1] * self.weight.shape[2], channel=channel, row=row,
-                           **self.kinds)
+        """, unroll="#pragma GCC unroll 3" if self.kernel[0] <= 3 else "", kernel=self.kernel[0],
+                           line=self.kernel[1] * self.weight.shape[2], channel=channel, row=row, **self.kinds)
 
     def _stored(self, pixel: int, channel: str) -> str:
         return self.store(f"(int32_t)a{pixel}" if self.wraps else f"a{pixel}", channel)
