@@ -32,7 +32,7 @@ GUARDS: dict[str, int] = {"paired": 8, "plain": 0}
 """What power of two the sums are kept times."""
 _LEAST_SCALE = 2.0**-38
 """Scales below it give the zero point for every int32, as this one does."""
-_SHIFT_STEP = 4
+_SHIFT_STEP = 8
 """Shifts are multiples of it, so that the layers of a model share few functions."""
 _MOST_SHIFT = 20
 
