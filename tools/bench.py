@@ -10,6 +10,8 @@ the cycle model prices. Where both are installed both run, the figure of unicorn
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,7 +87,8 @@ class _Measurement:
     def _emulators(self) -> list[Emulator]:
         """The ones to run. Raises CompileError if there is none."""
         first = find_emulator(self.settings.emulator, self.core.name)
-        both = self.settings.emulator == "auto" and len(emulators_for(self.core)) > 1
+        free = self.settings.emulator == "auto" and "TINYC_EMULATOR" not in os.environ
+        both = free and len(emulators_for(self.core)) > 1
         return ["qemu", "unicorn"] if both else [first]
 
     def report(self) -> tuple[BenchReport, Run]:
@@ -140,11 +143,13 @@ class _Measurement:
 
     def _cycles(self, blocks: Sequence[Block]) -> Mapping[int | None, int]:
         costs = self.compiled.context.target.costs
-        return CycleModel(costs).by_layer(blocks) if costs is not None and self.core.family == "arm" else {}
+        if costs is None or self.core.family != "arm" or importlib.util.find_spec("capstone") is None:
+            return {}
+        return CycleModel(costs).by_layer(blocks)
 
     def _layers(self) -> list[LayerFigures]:
         """All layers, not measured yet."""
-        return [LayerFigures(layer.number, ", ".join(layer.nodes) or layer.op, layer.op, layer.macs, 0)
+        return [LayerFigures(layer.number, ", ".join(layer.nodes) or layer.op, layer.op, layer.macs)
                 for layer in self.compiled.facts.layers]
 
     def _report(self, runs: Mapping[Emulator, Run], sizes: Mapping[str, int],

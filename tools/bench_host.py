@@ -26,6 +26,9 @@ from .reference import Reference
 from .samples import random_samples
 from .toolchain import host_compiler, shared_library
 
+if TYPE_CHECKING:
+    from .cli import Progress
+
 __all__ = ["HOST_FLAGS", "alternate", "measure_host"]
 
 HOST_FLAGS = ("-std=c99", "-O3", "-march=native")
@@ -47,7 +50,7 @@ def measure_host(compiled: Compiled, name: str, settings: BenchSettings, peer: s
         with progress.stage("timing the C"):
             ours, theirs = alternate(program, library, reference, sample)
     job, facts = compiled.job, compiled.facts
-    layers = tuple(LayerFigures(x.number, ", ".join(x.nodes) or x.op, x.op, x.macs, 0) for x in facts.layers)
+    layers = tuple(LayerFigures(x.number, ", ".join(x.nodes) or x.op, x.op, x.macs) for x in facts.layers)
     return BenchReport(
         model=Path(job.source).name, target=compiled.context.target.name, macs=facts.macs,
         opt=f"-O{job.level}" if job.passes is None else f"-p {job.passes}", arena_bytes=facts.arena_bytes,
@@ -85,7 +88,3 @@ def _peer_sample(program: Program, reference: Reference, sample: Sequence[np.nda
         raise error(f"the model has {len(reference.inputs)} inputs, the C takes {len(program.inputs)}")
     arrays = zip(program.inputs, sample, reference.inputs, strict=True)
     return tuple(np.asarray(port.to_model(array), dtype=model.dtype) for port, array, model in arrays)
-
-
-if TYPE_CHECKING:
-    from .cli import Progress

@@ -13,14 +13,14 @@ __all__ = ["BenchReport", "LayerFigures"]
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """One call of a kernel. `hot_bytes`: how much code nearly all of its time is spent in."""
+    """One call of a kernel; None: not measured. `hot_bytes`: how much code nearly all of its time is spent in."""
 
     number: int
     name: str
     """The ONNX nodes that it computes."""
     op: str
     macs: int
-    instructions: int
+    instructions: int | None = None
     cycles: int | None = None
     fetch_stalls: int | None = None
     hot_bytes: int | None = None
@@ -67,7 +67,7 @@ class BenchReport:
         """The figures in columns, and the layers below if asked for."""
         head = f"{self.model}: {self.opt}, {self.target} ({self.ran_on}, {self.compiler} {self.flags})"
         lines = [head, table(self._rows(), right=(1,))]
-        if layers and self.layers:
+        if layers and self.layers and self.instructions is not None:
             lines.append(self._layer_table())
         if (large := self._large_loops()) and layers:
             lines.append(f"  hot code above {CACHE_BYTES} bytes, a small flash cache: layers {', '.join(large)}")
@@ -96,13 +96,13 @@ class BenchReport:
                 ("constants", f"{self.const_bytes:,}", "bytes of flash")]
 
     def _layer_table(self) -> str:
-        total = max(1, sum(layer.instructions for layer in self.layers))
+        total = max(1, sum(layer.instructions or 0 for layer in self.layers))
         rows: list[tuple[str, ...]] = [("layer", "op", "MACs", "instructions", "share", "a MAC", "cycles", "waits",
                                         "hot code", "ONNX")]
         for layer in self.layers:
             rate = _rate(layer.instructions, layer.macs)
-            rows.append((str(layer.number), layer.op, f"{layer.macs:,}", f"{layer.instructions:,}",
-                         f"{100 * layer.instructions / total:.1f} %", "" if rate is None else f"{rate:.2f}",
+            rows.append((str(layer.number), layer.op, f"{layer.macs:,}", _count(layer.instructions),
+                         f"{100 * (layer.instructions or 0) / total:.1f} %", "" if rate is None else f"{rate:.2f}",
                          _count(layer.cycles), _count(layer.fetch_stalls), _count(layer.hot_bytes),
                          _short(layer.name)))
         return table(rows, right=(0, 2, 3, 4, 5, 6, 7, 8))

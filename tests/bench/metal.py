@@ -97,7 +97,7 @@ def measure(case: Case, target: str, level: str) -> Row:
     for layer in report.layers:
         row = kernels.setdefault(layer.op, [0, 0])
         row[0] += layer.macs
-        row[1] += layer.instructions
+        row[1] += layer.instructions or 0
     hot = [layer.hot_bytes for layer in report.layers if layer.hot_bytes is not None and layer.macs]
     return {**{key: figures[key] for key in KEPT}, "kernels": kernels, "hot_bytes": max(hot, default=None),
             "same": agree(host.outputs[0], run.outputs[0], case.is_int8)}

@@ -79,10 +79,14 @@ def test_marks_cost_next_to_nothing(model: Path, level: str) -> None:
     assert measured.instructions == pytest.approx(plain.instructions, abs=2 * len(measured.layers))
 
 
-def test_both_emulators_count_alike(bench: Run, model: Path) -> None:
+def test_both_emulators_count_alike(bench: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("qemu", "unicorn")
+    monkeypatch.delenv("TINYC_EMULATOR", raising=False)
     found = figures(bench(model, "--target", "cortex-m4", "--json"))
     assert found["ran_on"] == "qemu+unicorn"
+    monkeypatch.setenv("TINYC_EMULATOR", "unicorn")
+    assert figures(bench(model, "--target", "cortex-m4", "--json"))["ran_on"] == "unicorn"
+    monkeypatch.delenv("TINYC_EMULATOR")
     assert abs(found["instructions"] - found["instructions_qemu"]) <= 40  # a tick of the board's timer
     alone = figures(bench(model, "--target", "cortex-m4", "--json", "--emulator", "qemu"))
     assert abs(found["instructions"] - alone["instructions"]) <= 40
@@ -135,6 +139,7 @@ def test_host_beside_onnxruntime(bench: Run, model: Path) -> None:
     assert found["peer"] == "onnxruntime"
     assert found["peer_ratio"] == pytest.approx(found["seconds"] / found["peer_seconds"], rel=0.01)
     assert found["code_bytes"] > 500
+    assert [layer["instructions"] for layer in found["layers"]] == [None] * 5
     answer = bench(model, "--target", "host", "--peer", "ort")
     assert re.search(r"onnxruntime +[\d.]+ +ours is [\d.]+ of it", answer.out)
 
