@@ -21,6 +21,7 @@ from tinyir.ir import Array
 from .all_tensors import IntegerGraph, Report
 from .cli import Progress, table
 from .compare import ABSOLUTE, RELATIVE, Difference, argmax_agreement, argmax_hits, compare_arrays, merge
+from .cores import is_emulated
 from .driver import Compiled, Emission, Job
 from .emulator import run_on_target
 from .exact import compare_c_directly
@@ -29,7 +30,7 @@ from .layers import LayerReport, compare_layers, kernel_calls
 from .program import Port, Program, Sample
 from .reference import Reference
 from .samples import NO_TRANSFORM, RANDOM_SAMPLES, Samples, Transform, beside, load_samples, random_samples
-from .toolchain import arm_compiler, host_compiler, is_emulated
+from .toolchain import core_compiler, host_compiler
 
 __all__ = ["CheckReport", "CheckSettings", "check_compiled"]
 
@@ -268,7 +269,7 @@ def _in_model_order(program: Program, run: Run) -> Run:
 
 def _run(program: Program, samples: Sequence[tuple[Array, ...]], target: str, settings: CheckSettings) -> Run:
     if is_emulated(target):
-        compiler = arm_compiler(target, cc=settings.cc, cflags=settings.cflags)
+        compiler = core_compiler(target, cc=settings.cc, cflags=settings.cflags)
         return run_on_target(program, samples, target, compiler=compiler, cache=settings.cache)
     host = host_compiler(cc=settings.cc, cflags=settings.cflags)
     run = run_on_host(program, samples, compiler=host, cache=settings.cache)

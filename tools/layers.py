@@ -22,12 +22,13 @@ from tinyir.types import U8
 
 from .cli import table
 from .compare import Difference, compare_arrays, merge
+from .cores import is_emulated
 from .driver import Compiled, Emission
 from .emulator import run_on_target
 from .harness import HOST_FLAGS, run_library
 from .program import Port, Program, Sample
 from .reference import Reference
-from .toolchain import arm_compiler, host_compiler, is_emulated, shared_library
+from .toolchain import core_compiler, host_compiler, shared_library
 
 __all__ = ["LayerReport", "LayerResult", "compare_layers", "kernel_calls", "record",
            "recording"]
@@ -157,7 +158,7 @@ def record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc:
     """What each call wrote, sample by sample, on this machine or on the emulated core `target`."""
     recorder = recording(program, calls)
     if is_emulated(target):
-        run = run_on_target(recorder, samples, target, compiler=arm_compiler(target, cc=cc, cflags=cflags))
+        run = run_on_target(recorder, samples, target, compiler=core_compiler(target, cc=cc, cflags=cflags))
         return [_split(outputs[-1].tobytes(), calls) for outputs in run.outputs]
     compiler = host_compiler(cc=cc, cflags=cflags)
     with tempfile.TemporaryDirectory(prefix="tinyc-") as name:

@@ -25,10 +25,10 @@ from typing import Literal
 
 from tinyir.diag import CompileError, Diagnostic, did_you_mean, error
 
-from .cores import Core, core_named, is_emulated
+from .cores import Core, core_named
 
-__all__ = ["STRICT", "Compiler", "Route", "arm_compiler", "compile_objects", "core_compiler", "core_named", "firmware",
-           "host_compiler", "is_emulated", "routes_present", "shared_library", "undefined_symbols"]
+__all__ = ["STRICT", "Compiler", "Route", "compile_objects", "core_compiler", "firmware", "host_compiler",
+           "routes_present", "shared_library", "undefined_symbols"]
 
 Route = Literal["auto", "system", "zig"]
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-ffreestanding")
@@ -133,9 +133,6 @@ def core_compiler(target: str, *, cc: str | None = None, cflags: str = "", prefe
         raise error(f"no C compiler for {target} was found", notes=(f"looked for {core.compiler} and PyPI's ziglang",),
                     help=f"python -m pip install 'tinyc[cc]' brings one (or apt-get install {package})")
     return Compiler(zig, "zig", _core_flags(core, "zig"), user)
-
-
-arm_compiler = core_compiler
 
 
 def _core_flags(core: Core, kind: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from tinyc.backends.c.library import needed
 from tinyc.tools.driver import Emission, Job, compile_job
 from tinyc.tools.emulator import emulators_present, run_on_target
 from tinyc.tools.program import program_of
-from tinyc.tools.toolchain import arm_compiler, routes_present
+from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Module, Value
@@ -100,7 +100,7 @@ def on_core(models: Sequence[Model], route: Any) -> None:
 def instructions_of(module: Module, arrays: Sequence[Any], route: Any, level: str = "-O2") -> tuple[Any, int]:
     """The output on the emulated core, and the instructions it took."""
     done = run_on_target(program_of(module, "net", emit(module)), [tuple(arrays)], "cortex-m4",
-                         compiler=arm_compiler("cortex-m4", prefer=route), flags=("-std=c99", level))
+                         compiler=core_compiler("cortex-m4", prefer=route), flags=("-std=c99", level))
     return done.outputs[0][0], done.instructions or 0
 
 

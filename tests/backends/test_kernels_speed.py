@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tinyc.tools.emulator import emulators_present, run_on_target
 from tinyc.tools.program import program_of
-from tinyc.tools.toolchain import arm_compiler, routes_present
+from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir import ops
 from tinyir.opdef import Op
@@ -56,6 +56,6 @@ def test_instructions(name: str, tmp_path: Path) -> None:
     macs = sum(op.macs() for op in module.walk())
     route = routes_present("cortex-m4")[0]
     done = run_on_target(program_of(module, "net", emit(module)), [(x,)], "cortex-m4", cache=tmp_path,
-                         compiler=arm_compiler("cortex-m4", prefer=route), flags=("-std=c99", "-O2"))
+                         compiler=core_compiler("cortex-m4", prefer=route), flags=("-std=c99", "-O2"))
     assert done.instructions is not None
     assert done.instructions / macs <= layer.most

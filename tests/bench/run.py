@@ -28,7 +28,7 @@ from tinyc.tools.harness import run_library
 from tinyc.tools.program import Program, Sample
 from tinyc.tools.reference import Reference
 from tinyc.tools.samples import random_samples
-from tinyc.tools.toolchain import arm_compiler, host_compiler, routes_present, shared_library
+from tinyc.tools.toolchain import core_compiler, host_compiler, routes_present, shared_library
 
 HERE = Path(__file__).resolve().parent
 TINYC = [sys.executable, "-m", "tinyc.tools.tinyc"]
@@ -102,7 +102,7 @@ def measure_core(model: Model) -> Row:
     samples = random_samples(program.inputs, 1).inputs
     found: Row = {}
     for route in routes_present("cortex-m4"):
-        run = run_on_target(program, samples, "cortex-m4", compiler=arm_compiler("cortex-m4", prefer=route))
+        run = run_on_target(program, samples, "cortex-m4", compiler=core_compiler("cortex-m4", prefer=route))
         name = {"system": "gcc", "zig": "zig"}[route]
         found[f"m4_{name}"], found[f"m4_{name}_stack"] = run.instructions, run.stack_bytes
     return found

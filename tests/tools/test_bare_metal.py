@@ -21,8 +21,8 @@ from tinyc.tools.samples import random_samples
 from tinyc.tools.toolchain import (
     STRICT,
     Route,
-    arm_compiler,
     compile_objects,
+    core_compiler,
     host_compiler,
     routes_present,
     undefined_symbols,
@@ -73,7 +73,7 @@ def on_both(path: Path, tools: Tools, cache: Path, target: str = "cortex-m4") ->
     program = compiled(path, target).c_program(Emission("net"))
     samples = inputs_of(program.inputs)
     host = run_on_host(program, samples, compiler=host_compiler(), cache=cache)
-    core = run_on_target(program, samples, target, compiler=arm_compiler(target, prefer=tools.route),
+    core = run_on_target(program, samples, target, compiler=core_compiler(target, prefer=tools.route),
                          emulator=tools.emulator, cache=cache)
     return host, core
 
@@ -101,7 +101,7 @@ def test_several_ports_and_elementary_functions(tools: Tools, tmp_path: Path, ca
 @pytest.mark.parametrize("arena", ["static", "caller"])
 def test_needs_no_symbol(tools: Tools, model: Path, tmp_path: Path, arena: str) -> None:
     program = compiled(model).c_program(Emission("net", arena=arena, hooks=True))
-    objects = compile_objects(program.files, arm_compiler("cortex-m4", prefer=tools.route), tmp_path, ("-O3", *STRICT))
+    objects = compile_objects(program.files, core_compiler("cortex-m4", prefer=tools.route), tmp_path, ("-O3", *STRICT))
     assert undefined_symbols(objects) <= ALLOWED
 
 
@@ -110,7 +110,7 @@ def test_two_models_in_one_firmware(tools: Tools, tmp_path: Path) -> None:
     for name, made in (("first", conv_net()), ("second", two_ports())):
         onnx.save(made, str(tmp_path / f"{name}.onnx"))
         files |= compiled(tmp_path / f"{name}.onnx").c_program(Emission(name)).files
-    compiler = arm_compiler("cortex-m4", prefer=tools.route)
+    compiler = core_compiler("cortex-m4", prefer=tools.route)
     objects = compile_objects(files, compiler, tmp_path / "build", ("-O3", *STRICT))
     assert undefined_symbols(objects) <= ALLOWED
     defined = [s.name for o in objects for s in read_symbols(o.read_bytes()) if s.section and s.binding]

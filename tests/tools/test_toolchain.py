@@ -14,8 +14,8 @@ from tinyc.tools.program import Port, Program, Sample
 from tinyc.tools.toolchain import (
     STRICT,
     Route,
-    arm_compiler,
     compile_objects,
+    core_compiler,
     host_compiler,
     routes_present,
     undefined_symbols,
@@ -77,7 +77,7 @@ def test_host_library(route: Route) -> None:
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7"])
 def test_emulated_core(route: Route, emulator: str, target: str) -> None:
     need(route, target, emulator)
-    run = run_on_target(toy(), samples(), target, compiler=arm_compiler(target, prefer=route),
+    run = run_on_target(toy(), samples(), target, compiler=core_compiler(target, prefer=route),
                         emulator=find_emulator(emulator))  # type: ignore[arg-type]
     check(run.outputs)
     assert run.instructions is not None
@@ -135,7 +135,7 @@ def test_missing_compiler_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(CompileError, match=r"tinyc\[cc\]"):
         host_compiler()
     with pytest.raises(CompileError, match=r"tinyc\[cc\]"):
-        arm_compiler("cortex-m4")
+        core_compiler("cortex-m4")
 
 
 def test_missing_emulator_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
