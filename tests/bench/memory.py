@@ -2,8 +2,8 @@
 
 The arena is what the generated C has, alignment included, scratch too. Network outputs lie in the caller's buffers and
 are not counted; the input lies in the caller's buffer. `reference` is the figure of ../shared/reference/
-memory-techniques.md, section 3, level E, input in the caller's buffer by rows; `bar` what issue 4 wants to reach at
-+0 % MACs (times 4 for float models). `planned` is the largest sum of bytes live at one time, which no placement beats.
+memory-techniques.md, section 3, level E, input in the caller's buffer by rows; `bar` the goal at +0 % MACs (times 4 for
+float models). `planned` is the largest sum of bytes live at one time, which no placement beats.
 """
 
 from __future__ import annotations
