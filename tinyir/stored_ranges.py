@@ -80,7 +80,7 @@ class Interval:
 
 
 class StoredRanges(Analysis[Mapping[Value, Interval]]):
-    """The interval of every integer value of the module's functions; values of other types are absent."""
+    """The interval of every integer value of up to 32 bits; values of other types are absent."""
 
     @classmethod
     def compute(cls, module: Module, ctx: Context) -> Mapping[Value, Interval]:
@@ -100,13 +100,18 @@ def stored_ranges(module: Module) -> dict[Value, Interval]:
     return found
 
 
+def _has_interval(value: Value) -> bool:
+    """Stored values and accumulators; wider integers are no quantised values, and int64 does not hold all of them."""
+    return value.type.dtype.is_integer and value.type.dtype.bits <= 32
+
+
 def _known(op: Op, found: dict[Value, Interval]) -> bool:
     return all(v in found or _const_range(v) is not None for v in op.reads)
 
 
 def _put(found: dict[Value, Interval], value: Value, interval: Interval | None) -> None:
     dtype = value.type.dtype
-    if not dtype.is_integer or not value.shape:
+    if not _has_interval(value) or not value.shape:
         return
     low, high = dtype.range
     whole = _uniform(low, high, value.shape[-1])
@@ -121,7 +126,7 @@ def _uniform(low: int, high: int, channels: int) -> Interval:
 
 def _const_range(value: Value) -> Interval | None:
     data = value.data
-    if data is None or not value.type.dtype.is_integer:
+    if data is None or not _has_interval(value):
         return None
     rows = data.reshape(-1, data.shape[-1] if data.ndim else 1).astype(np.int64)
     return Interval(rows.min(axis=0), rows.max(axis=0))
