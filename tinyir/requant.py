@@ -15,15 +15,17 @@ what the C does: the f32 product itself, in integers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .arith import requantize, saturate
+from .diag import CompileError, Diagnostic
 from .ir import Array
 from .types import DType
 
-__all__ = ["Requant", "apply", "apply_emulated", "prove", "round_single", "solve", "solve_steps",
+__all__ = ["Requant", "apply", "apply_emulated", "prove", "prove_emulated", "round_single", "solve", "solve_steps",
            "thresholds"]
 
 _SEARCH = 64
@@ -124,12 +126,22 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
     Both sides never decrease, so it is enough to compare both ends and, for every threshold in between, the accumulator
     there and the one before.
     """
+    return _agrees(form, low, high, apply) & (form.multiplier >= 0)
+
+
+def prove_emulated(form: Requant, low: Array, high: Array) -> Array:
+    """The same for the emulated product, which the C uses where no integer form is proved. [C], bool"""
+    return _agrees(form, low, high, apply_emulated)
+
+
+def _agrees(form: Requant, low: Array, high: Array, compute: Callable[[Requant, Array], Array]) -> Array:
+    """Whether `compute` has the reference's results at both ends and around every threshold, channel by channel."""
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
     limits = thresholds(form.scale, form.zero_point, form.dtype, form.zero_first)  # [C, 255]
     points = np.concatenate([limits, limits - 1, low[:, None], high[:, None]], axis=1).T  # [512, C]
     points = np.clip(points, low, high)
     expected = requantize(points, form.scale, form.zero_point, form.dtype, zero_first=form.zero_first)
-    return np.asarray(np.all(apply(form, points) == expected, axis=0) & (form.multiplier >= 0))
+    return np.asarray(np.all(compute(form, points) == expected, axis=0))
 
 
 def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, *, zero_first: bool = False,
@@ -151,7 +163,10 @@ def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, 
     limits = thresholds(scale, zero_point, dtype, zero_first)
     multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high, step)
     form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
-    return replace(form, proved=prove(form, low, high))
+    proved = prove(form, low, high)
+    if not (proved | prove_emulated(form, low, high)).all():
+        raise CompileError((Diagnostic("internal", "a requantisation is proved with no form"),))
+    return replace(form, proved=proved)
 
 
 def solve_steps(limits: Array, factor: float, zero_point: int, dtype: DType, low: int, high: int) -> Requant:

@@ -9,7 +9,7 @@ import pytest
 
 from tinyir.arith import qlinear_mul, requantize
 from tinyir.ir import Array
-from tinyir.requant import Requant, apply, apply_emulated, prove, solve, thresholds
+from tinyir.requant import Requant, apply, apply_emulated, prove, prove_emulated, solve, thresholds
 from tinyir.requant_binary import apply_sum, prove_sum, solve_sum
 from tinyir.types import I8, U8, DType, Quant
 
@@ -74,6 +74,8 @@ def test_the_emulated_product_is_exact(zero_first: bool) -> None:
     accumulator = np.clip(centre + rng.integers(-2, 3, centre.shape), -reach, reach).astype(np.int64)
     expected = requantize(accumulator, scale, -3, I8, zero_first=zero_first)
     assert np.array_equal(apply_emulated(form, accumulator), expected)
+    low, high = np.full(256, -reach), np.full(256, reach)
+    assert prove_emulated(form, low, high).all()
 
 
 @pytest.mark.parametrize("scales", [(0.05, 0.031, 0.077), (0.5, 0.25, 0.5), (0.25, 0.25, 1.0), (0.02, 0.01, 0.02)])
