@@ -30,7 +30,7 @@ from typing import Annotated, Any, ClassVar
 from typing_extensions import dataclass_transform
 
 from .diag import UNKNOWN, CompileError, Diagnostic, Location
-from .ir import Array, Block, Level, Result, Use, Value
+from .ir import Block, Level, Result, Use, Value
 from .types import BufferType, IndexType, TensorType, Type
 
 __all__ = ["MISSING", "AttrField", "Op", "OperandField", "Schema", "Written"]
@@ -347,6 +347,3 @@ def _as_group(op: Op, operand: OperandField, value: Any) -> list[Value | None]:
     if value is MISSING:
         raise TypeError(f"{op.opname} needs the operand {operand.name!r}")
     return list(value) if operand.variadic else [value]
-
-
-ReferenceResult = Array | tuple[Array, ...] | None

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from typing_extensions import dataclass_transform
 
 from .diag import UNKNOWN, CompileError, Diagnostic, Location, did_you_mean, error
-from .ir import Array, Level, Module
+from .ir import Level, Module
 from .opdef import Op
 from .registry import PASSES, PIPELINES, load_plugins
 from .rewrite import Rewriter, run_rewrites
@@ -261,6 +261,3 @@ def _option_value(pass_name: str, key: str, kind: Any, text: str) -> Any:
 def is_user_error(problem: BaseException) -> bool:
     """Whether `problem` is about the user's model or options, not a bug of ours."""
     return isinstance(problem, CompileError) and all(d.severity != "internal" for d in problem.diagnostics)
-
-
-ArrayMap = dict[str, Array]

@@ -1,1 +1,1 @@
-"""To be filled by its owner."""
+"""The programs: tinyc, tinyc-opt, tinyc-check, tinyc-bench and tinyc-plan, and what they share."""
