@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from .pass_manager import Pass
 
 __all__ = [
-    "BACKENDS", "FRONTENDS", "KEEPS", "LOWERINGS", "OPERATORS", "OPS", "PASSES", "PIPELINES", "ROW_FORMS",
-    "STREAMS", "Table", "load_file", "load_plugins",
+    "BACKENDS",
+    "FRONTENDS",
+    "KEEPS",
+    "LOWERINGS",
+    "OPERATORS",
+    "OPS",
+    "PASSES",
+    "PIPELINES",
+    "ROW_FORMS",
+    "STREAMS",
+    "WAYS",
+    "Table",
+    "load_file",
+    "load_plugins",
 ]
 
 T = TypeVar("T")
@@ -86,6 +98,8 @@ STREAMS: Table[Callable[[Op], bool]] = Table("op that runs row by row")
 """By opname: whether the kernels of an op can run row by row."""
 ROW_FORMS: Table[Callable[..., list[Op]]] = Table("row form")
 """By the name of a kernel op: a function that gives the kernels that do the same row by row."""
+WAYS: Table[Callable[..., Any]] = Table("provider of ways")
+"""Functions that know ways to run parts of a network: what `schedule` chooses among."""
 
 _loaded = False
 

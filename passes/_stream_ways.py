@@ -1,0 +1,168 @@
+"""Segments that run row by row: what they need, and what they cost, with 1, 2, 4 or 8 rows a step.
+
+The bytes while a segment runs: what is stored whole and lives then (it was computed before and is still needed, or it
+is the segment's and needed behind it), the rings that hold rows between steps, and the most that is in flight at one
+time within a step. What lies in the caller's buffers, the network's inputs and outputs, counts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+
+from tinyir.diag import fuse
+from tinyir.ir import Block, Func, Module, Result, Value
+from tinyir.opdef import Op
+from tinyir.ops import Stream, Yield
+from tinyir.registry import STREAMS
+from tinyir.row_schedule import RowSchedule, folds_rows, in_rows, schedule_rows
+
+from ._ways import Scene, Way, provides
+
+__all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_stream", "row_bytes", "row_schedule", "row_way"]
+
+_INT32 = 4
+_ROWS = (1, 2, 4, 8)
+_STEP = 8
+"""Instructions a step to find out whether an op has rows to compute."""
+
+
+def can_stream(op: Op) -> bool:
+    """Whether the op can run row by row: by what it computes, and because its kernels know how."""
+    where = STREAMS.find(op.opname)
+    return where is not None and where(op) and (folds_rows(op) or in_rows(op))
+
+
+@dataclass(frozen=True)
+class RowBytes:
+    """The bytes while a segment runs, and of these what its rings and stored results hold between steps."""
+
+    peak: int
+    held: int
+
+
+def row_schedule(scene: Scene, first: int, end: int, rows: int = 1, waits: Collection[Op] = ()) -> RowSchedule:
+    """The schedule of ops that run row by row; rows of results in `waits` wait for slower readers."""
+    ops = scene.ops[first:end]
+    kept = {op.out for op in ops if scene.memory.needed_behind(op.out, end)}
+    return schedule_rows(ops, kept, rows, scene.needs, waits=waits)
+
+
+def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowBytes:
+    """Bytes while ops run row by row."""
+    memory, ops = scene.memory, scene.ops[first:end]
+    kept = {op.out for op in ops if memory.needed_behind(op.out, end)}
+    held, flight = sum(memory.size(v) for v in kept), [0] * len(ops)
+    for index, op in enumerate(ops):
+        if op.out in kept and not folds_rows(op):
+            continue
+        size, fresh = (memory.size(op.out, rows) for rows in (schedule.rings[index], schedule.fresh[index]))
+        readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
+        if folds_rows(op):
+            held += (0 if op.out in kept else size) + memory.aligned(_sums(op))
+            continue
+        if fresh or _is_held(scene, index, readers, ops, schedule):
+            held, size = held + size, fresh
+        waits = schedule.keeps[index][0] > 1
+        for place in range(0 if waits else index, max(readers, default=index) + 1):
+            flight[place] += size
+    for index, op in enumerate(ops):
+        flight[index] += memory.aligned(scene.work(op, _rate(schedule, index)).scratch)
+    return RowBytes(memory.before[first] + held + max(flight), held)
+
+
+def _rate(schedule: RowSchedule, index: int) -> Fraction:
+    pace = schedule.paces[index]
+    return Fraction(pace.rows, pace.steps)
+
+
+def _is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], schedule: RowSchedule) -> bool:
+    """Whether rows of the result of op number `index` are needed in a later step than the one that makes them."""
+    op, pace = ops[index], schedule.paces[index]
+    for reader in readers:
+        for operand, value in enumerate(ops[reader].operands):
+            needs = scene.needs.of(ops[reader], operand) if value is op.out else None
+            if needs is None:
+                continue
+            steps = schedule.paces[reader].step_behind(np.arange(len(needs.first)))
+            if bool((needs.first < pace.done_array(steps - 1, op.out.shape[1])).any()):
+                return True
+    return False
+
+
+def _sums(op: Op) -> int:
+    """Bytes of the int32 sums of an integer mean; floats are summed in the result."""
+    return 0 if op.out.type.dtype.is_float else op.out.type.elements * _INT32
+
+
+@provides("rows")
+def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
+    """Two ops or more, row by row."""
+    if not can_stream(scene.ops[first]):
+        return None
+    if end - first < 2:
+        return []
+    return [row_way(scene, first, end, count) for count in _ROWS]
+
+
+def row_way(scene: Scene, first: int, end: int, rows: int) -> Way:
+    """Ops first ... end - 1 row by row, `rows` rows of the fastest a step."""
+    schedule = row_schedule(scene, first, end, rows)
+    found = row_bytes(scene, first, end, schedule)
+    ops = scene.ops[first:end]
+    works = [scene.work(op, _rate(schedule, i)) for i, op in enumerate(ops)]
+    copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, schedule.fresh, strict=True) if fresh)
+    return Way(first, end, found.peak, found.held,
+               sum(w.instructions for w in works) + copied + schedule.steps * len(ops) * _STEP,
+               flash=sum(w.flash for w in works), text=f"rows {rows}",
+               apply=partial(_apply, scene, first, end, rows))
+
+
+def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
+    """The schedule of a segment in which rows wait for slower readers where that needs fewer bytes, tried op by op."""
+    waits: set[Op] = set()
+    best = row_schedule(scene, first, end, rows)
+    need = row_bytes(scene, first, end, best)
+    for op in scene.ops[first:end]:
+        trial = row_schedule(scene, first, end, rows, waits | {op})
+        found = need if trial == best else row_bytes(scene, first, end, trial)
+        if (found.peak, found.held) < (need.peak, need.held):
+            waits, best, need = waits | {op}, trial, found
+    return best
+
+
+def _apply(scene: Scene, first: int, end: int, rows: int, func: Func, module: Module) -> None:
+    put_in_stream(scene.ops[first:end], func, patient_rows(scene, first, end, rows), module)
+
+
+def put_in_stream(group: list[Op], func: Func, schedule: RowSchedule, module: Module) -> None:
+    """Move the ops of `group`, which follow each other, into a region."""
+    inside = set(group)
+    kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
+    if not kept:
+        return  # nobody wants to know
+    block, place = func.block, func.ops.index(group[0])
+    body = Block()
+    for op in group:
+        block.ops.remove(op)
+        body.append(op)
+    body.append(Yield(tuple(kept)))
+    attrs = {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
+             "fresh": schedule.fresh if any(schedule.fresh) else (),
+             "keeps": schedule.keeps if any(every > 1 for every, _ in schedule.keeps) else ()}
+    stream = Stream.build([], attrs, [v.type for v in kept], [body], fuse("stream", [op.loc for op in group]))
+    block.insert(place, stream)
+    for value, result in zip(kept, stream.results, strict=True):
+        result.name = value.name
+        _use_outside(value, result, inside | {body.ops[-1]})
+    module.version += 1
+
+
+def _use_outside(value: Value, result: Result, inside: set[Op]) -> None:
+    for use in list(value.uses):
+        if use.op not in inside:
+            use.op.replace_operand(use.index, result)

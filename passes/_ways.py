@@ -1,0 +1,126 @@
+"""Ways to run parts of the order of execution, and what each of them costs: what `schedule` chooses among.
+
+    ops              conv  dw  pw | dw  pw | mean  dense         a segment [first, end) is ops first ... end - 1
+    ways of [0, 3)   row by row, 1, 2, 4 or 8 rows a step; in strips of columns; ...
+    ways of [5, 6)   as it stands, on whole tensors
+
+Whoever knows how to run segments registers a provider by name:
+
+    @provides("strips")
+    def strips(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
+        ...
+
+The optimiser asks it for [end - 1, end), [end - 2, end), ... as long as it does not answer None (no way, nor one for a
+longer segment with this end) and as long as one of its ways holds less than is known to suffice. What is chosen is
+made so by `Way.apply`, each on ops of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from tinyir.ir import Func, Module
+from tinyir.opdef import Op
+from tinyir.registry import WAYS
+from tinyir.row_schedule import RowNeeds, work_rows
+from tinyir.target import Target
+
+from ._stored import Memory
+
+__all__ = ["Provider", "Scene", "Way", "Work", "provides"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an op costs to run: modelled instructions, bytes of code, and of scratch that its kernels need."""
+
+    instructions: int
+    flash: int = 0
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run ops first ... end - 1, and what it costs.
+
+    `peak` is the most bytes that are live at one time while they run: what is stored whole and lives then, be it read
+    by them or not, and all that they need in between. `held` is the part of it that longer segments with the same end
+    need as well; it ends the search for them. `macs` counts what is computed more than once. `apply` puts the ops into
+    the region that runs them so; it may not touch others.
+    """
+
+    first: int
+    end: int
+    peak: int
+    held: int
+    instructions: int
+    macs: int = 0
+    flash: int = 0
+    text: str = field(default="", compare=False)
+    apply: Callable[[Func, Module], None] | None = field(default=None, compare=False)
+
+
+@dataclass
+class Scene:
+    """A function whose ways are looked for. `recompute` is the share of all multiply-accumulates that may be computed
+    again; `memory` says what is stored when. `memo` is for providers to keep what they have found, by their name.
+    """
+
+    func: Func
+    module: Module
+    target: Target
+    memory: Memory
+    recompute: float = 0.0
+    needs: RowNeeds = field(default_factory=RowNeeds)
+    memo: dict[str, Any] = field(default_factory=dict)
+    _works: dict[tuple[Op, Fraction | None], Work] = field(default_factory=dict)
+
+    @property
+    def ops(self) -> list[Op]:
+        """All ops, in order of execution, but the last, which returns."""
+        return self.memory.ops
+
+    def work(self, op: Op, rows: Fraction | None = None) -> Work:
+        """What `op` costs on whole tensors, or if it goes through `rows` rows a step (1/2: one every other step)."""
+        key = op, rows
+        if key not in self._works:
+            self._works[key] = _work(op, rows)
+        return self._works[key]
+
+
+_CALL = 60
+"""Instructions to call a kernel once, and set up its row."""
+
+
+def _work(op: Op, rows: Fraction | None) -> Work:
+    """By counting: an instruction for each multiply-accumulate and each element that is written, and the calls."""
+    elements = sum(r.type.elements for r in op.results)
+    calls = 1 if rows is None else -(-work_rows(op) // max(1, int(rows)))
+    return Work(op.macs() + 2 * elements + calls * _CALL)
+
+
+Provider = Callable[[Scene, int, int], "Iterable[Way] | None"]
+
+
+def provides(name: str) -> Callable[[Provider], Provider]:
+    """Register the decorated function as one that knows ways to run segments."""
+
+    def register(provider: Provider) -> Provider:
+        WAYS.add(name, provider)
+        return provider
+
+    return register
+
+
+@provides("whole")
+def whole(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
+    """An op as it stands, on whole tensors."""
+    if end - first > 1:
+        return None
+    op = scene.ops[first]
+    work = scene.work(op)
+    peak = scene.memory.single(first) + scene.memory.aligned(work.scratch)
+    return [Way(first, end, peak, peak, work.instructions, flash=work.flash)]
