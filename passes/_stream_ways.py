@@ -26,7 +26,6 @@ from ._ways import Scene, Way, provides
 __all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_stream", "row_bytes", "row_schedule", "row_way"]
 
 _INT32 = 4
-_ROWS = (1, 2, 4, 8)
 _STEP = 8
 """Instructions a step to find out whether an op has rows to compute."""
 
@@ -106,20 +105,24 @@ def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
         return None
     if end - first < 2:
         return []
-    return [row_way(scene, first, end, count) for count in _ROWS]
+    return [row_way(scene, first, end, count) for count in scene.rows]
 
 
-def row_way(scene: Scene, first: int, end: int, rows: int) -> Way:
-    """Ops first ... end - 1 row by row, `rows` rows of the fastest a step."""
-    schedule = row_schedule(scene, first, end, rows)
-    found = row_bytes(scene, first, end, schedule)
+def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule | None = None) -> Way:
+    """Ops first ... end - 1 row by row, `rows` rows of the fastest a step; by `schedule` if there is one."""
+    made = schedule or row_schedule(scene, first, end, rows)
+    found = row_bytes(scene, first, end, made)
     ops = scene.ops[first:end]
-    works = [scene.work(op, _rate(schedule, i)) for i, op in enumerate(ops)]
-    copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, schedule.fresh, strict=True) if fresh)
+    works = [scene.work(op, _rate(made, i)) for i, op in enumerate(ops)]
+    copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, made.fresh, strict=True) if fresh)
     return Way(first, end, found.peak, found.held,
-               sum(w.instructions for w in works) + copied + schedule.steps * len(ops) * _STEP,
-               flash=sum(w.flash for w in works), text=f"rows {rows}",
-               apply=partial(_apply, scene, first, end, rows))
+               sum(w.instructions for w in works) + copied + made.steps * len(ops) * _STEP,
+               flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, ops, made),
+               refine=None if schedule else partial(_patient_way, scene, first, end, rows))
+
+
+def _patient_way(scene: Scene, first: int, end: int, rows: int) -> Way:
+    return row_way(scene, first, end, rows, patient_rows(scene, first, end, rows))
 
 
 def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
@@ -135,11 +138,7 @@ def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
     return best
 
 
-def _apply(scene: Scene, first: int, end: int, rows: int, func: Func, module: Module) -> None:
-    put_in_stream(scene.ops[first:end], func, patient_rows(scene, first, end, rows), module)
-
-
-def put_in_stream(group: list[Op], func: Func, schedule: RowSchedule, module: Module) -> None:
+def put_in_stream(group: list[Op], schedule: RowSchedule, func: Func, module: Module) -> None:
     """Move the ops of `group`, which follow each other, into a region."""
     inside = set(group)
     kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]

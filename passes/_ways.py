@@ -49,7 +49,8 @@ class Way:
     `peak` is the most bytes that are live at one time while they run: what is stored whole and lives then, be it read
     by them or not, and all that they need in between. `held` is the part of it that longer segments with the same end
     need as well; it ends the search for them. `macs` counts what is computed more than once. `apply` puts the ops into
-    the region that runs them so; it may not touch others.
+    the region that runs them so; it may not touch others. `refine` gives a better way for the same segment, at the
+    price of a longer search: it is asked of those that are on the front.
     """
 
     first: int
@@ -61,12 +62,18 @@ class Way:
     flash: int = 0
     text: str = field(default="", compare=False)
     apply: Callable[[Func, Module], None] | None = field(default=None, compare=False)
+    refine: Callable[[], Way] | None = field(default=None, compare=False)
+
+    def refined(self) -> Way:
+        """The better way, if there is one."""
+        return self if self.refine is None else self.refine()
 
 
 @dataclass
 class Scene:
     """A function whose ways are looked for. `recompute` is the share of all multiply-accumulates that may be computed
-    again; `memory` says what is stored when. `memo` is for providers to keep what they have found, by their name.
+    again; `memory` says what is stored when; `rows` are the numbers of rows a step to try. `memo` is for providers to
+    keep what they have found, by their name.
     """
 
     func: Func
@@ -74,6 +81,7 @@ class Scene:
     target: Target
     memory: Memory
     recompute: float = 0.0
+    rows: tuple[int, ...] = (1, 2, 4, 8)
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
     _works: dict[tuple[Op, Fraction | None], Work] = field(default_factory=dict)

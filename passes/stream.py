@@ -14,8 +14,7 @@ Nothing is computed twice: rings keep the rows that are needed again, branches t
 
 The ops stay in order. `cuts` says behind which values a group ends (names, with `/` between them); `until` names the
 value behind which nothing is streamed. With neither, the cuts are those with which the largest sum of bytes that are
-needed at one time is smallest: a dynamic program over all ways to cut the order into groups, O(n^2) groups of at most n
-ops, fewer where long groups soon need more than is known to suffice (`_row_groups`).
+needed at one time is smallest (`_front`).
 """
 
 from __future__ import annotations
@@ -23,17 +22,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tinyir.diag import did_you_mean, error, fuse
-from tinyir.ir import Argument, Block, Func, Level, Module, Result, Value
+from tinyir.diag import did_you_mean, error
+from tinyir.ir import Argument, Func, Level, Module
 from tinyir.opdef import Op
-from tinyir.ops import Dequantize, Quantize, Stream, Transpose, Yield
+from tinyir.ops import Dequantize, Quantize, Transpose
 from tinyir.pass_manager import Context, Pass, option
-from tinyir.registry import STREAMS, load_plugins
+from tinyir.registry import load_plugins
 from tinyir.rewrite import Rewriter
-from tinyir.row_schedule import RowSchedule, folds_rows, in_rows
 from tinyir.types import TensorType
 
-from ._row_groups import best_groups, planned_bytes, schedule_groups
+from ._front import front_of, refined
+from ._stored import Memory
+from ._stream_ways import can_stream, row_way, rows
+from ._ways import Scene, Way, whole
 
 
 class StreamRows(Pass):
@@ -50,27 +51,37 @@ class StreamRows(Pass):
         load_plugins()
         if self.rows < 1:
             raise error(f"stream: rows should be at least 1, not {self.rows}")
-        rewriter = self.rewriter(module, ctx)
         for func in module.funcs.values():
-            _turn_before_quantize(func, rewriter)
-            _turn_behind_dequantize(func, rewriter)
-            _sink(func)
-            groups = self._groups(func)
-            schedules = schedule_groups(func, groups, self.rows)
-            ctx.stat("planned-bytes", planned_bytes(func, groups, schedules, self.rows))
-            for group, schedule in zip(groups, schedules, strict=True):
-                _stream(group, func, schedule, module)
+            prepare_rows(func, self.rewriter(module, ctx))
+            scene = Scene(func, module, ctx.target, Memory(func, ctx.target.align), rows=(self.rows,))
+            ways = self._chosen(scene)
+            ctx.stat("planned-bytes", max((way.peak for way in ways), default=0))
+            groups = [scene.ops[way.first:way.end] for way in ways if way.apply is not None]
+            for way in ways:
+                if way.apply is not None:
+                    way.apply(func, module)
             ctx.stat("groups", len(groups))
             ctx.stat("streamed-ops", sum(map(len, groups)))
 
-    def _groups(self, func: Func) -> list[list[Op]]:
-        """Ops to stream together, at least two each, neighbours in the order of execution."""
-        runs = streamable_runs(func.ops)
-        if self.until or self.cuts:
-            stops = _ops_called([n for n in self.cuts.split("/") if n], func)
-            last = _ops_called([self.until], func) if self.until else []
-            return [g for run in runs for g in _cut(run, stops, last, func) if len(g) > 1]
-        return best_groups(func, runs, self.rows)
+    def _chosen(self, scene: Scene) -> tuple[Way, ...]:
+        """How to run all ops: in groups of at least two each, neighbours in the order of execution, or one by one."""
+        if not (self.until or self.cuts):
+            return refined(front_of(scene, [whole, rows])[:1])[0].ways
+        stops = _ops_called([n for n in self.cuts.split("/") if n], scene.func)
+        last = _ops_called([self.until], scene.func) if self.until else []
+        groups = [g for run in streamable_runs(scene.ops) for g in _cut(run, stops, last, scene.func) if len(g) > 1]
+        inside = {op for group in groups for op in group}
+        alone = [way for i, op in enumerate(scene.ops) if op not in inside for way in whole(scene, i, i + 1) or ()]
+        begins = [scene.memory.place[group[0]] for group in groups]
+        return (*alone, *(row_way(scene, first, first + len(group), self.rows).refined()
+                          for first, group in zip(begins, groups, strict=True)))
+
+
+def prepare_rows(func: Func, rewriter: Rewriter) -> None:
+    """Put the ops that can run row by row side by side, and let those at both ends of the network work on rows."""
+    _turn_before_quantize(func, rewriter)
+    _turn_behind_dequantize(func, rewriter)
+    _sink(func)
 
 
 def _turn_before_quantize(func: Func, rewriter: Rewriter) -> None:
@@ -109,12 +120,6 @@ def _sink(func: Func) -> None:
             del block.ops[here]
 
 
-def can_stream(op: Op) -> bool:
-    """Whether the op can run row by row: by what it computes, and because its kernels know how."""
-    where = STREAMS.find(op.opname)
-    return where is not None and where(op) and (folds_rows(op) or in_rows(op))
-
-
 def streamable_runs(ops: Sequence[Op]) -> list[list[Op]]:
     """The longest runs of neighbours that can stream."""
     runs: list[list[Op]] = [[]]
@@ -146,32 +151,3 @@ def _cut(run: list[Op], stops: Sequence[Op], last: Sequence[Op], func: Func) -> 
         if op in stops:
             groups.append([])
     return [g for g in groups if g]
-
-
-def _stream(group: list[Op], func: Func, schedule: RowSchedule, module: Module) -> None:
-    """Move the ops of `group` into a region."""
-    inside = set(group)
-    kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
-    if not kept:
-        return  # nobody wants to know
-    block, place = func.block, func.ops.index(group[0])
-    body = Block()
-    for op in group:
-        block.ops.remove(op)
-        body.append(op)
-    body.append(Yield(tuple(kept)))
-    attrs = {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
-             "fresh": schedule.fresh if any(schedule.fresh) else (),
-             "keeps": schedule.keeps if any(every > 1 for every, _ in schedule.keeps) else ()}
-    stream = Stream.build([], attrs, [v.type for v in kept], [body], fuse("stream", [op.loc for op in group]))
-    block.insert(place, stream)
-    for value, result in zip(kept, stream.results, strict=True):
-        result.name = value.name
-        _use_outside(value, result, inside | {body.ops[-1]})
-    module.version += 1
-
-
-def _use_outside(value: Value, result: Result, inside: set[Op]) -> None:
-    for use in list(value.uses):
-        if use.op not in inside:
-            use.op.replace_operand(use.index, result)

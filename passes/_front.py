@@ -1,0 +1,179 @@
+"""The best ways through the whole order of execution: a Pareto front by dynamic programming over cuts.
+
+    ops          conv  dw  pw | dw  pw | mean  dense
+    front[j]     for the first j ops: peak bytes, multiply-accumulates computed again, instructions, bytes of code;
+                 from front[i] and the ways to run ops i ... j - 1: the peaks' maximum, the sums of the others
+
+Points that another one beats in all four are dropped. Peaks below the least that all ops together can reach are equal;
+among points whose sums agree within a small part of the whole network's (0.2 % at first, more where many points
+remain) the one with the least peak is kept. So the least peak at +0 % is exact, given the segments looked at, and what
+lies between is as good as the steps are fine.
+
+Cost: O(n s w k) for n ops, segments of at most s ops, w ways each, and k <= 48 points at a cut. A segment whose rings
+alone hold more than what is known to suffice for all ops up to its end ends the search for longer ones, so that s does
+not grow with the depth of a chain, and the whole grows linearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ._ways import Provider, Scene, Way
+
+__all__ = ["Point", "front_of", "refined", "ways_of"]
+
+_MOST = 48
+_PART = 1 / 512
+
+
+@dataclass(frozen=True)
+class Point:
+    """A way through all ops: what it costs, and the ways of its segments in order."""
+
+    peak: int
+    macs: int
+    instructions: int
+    flash: int
+    ways: tuple[Way, ...]
+
+    @property
+    def worst(self) -> Way:
+        """The first segment that needs as much as the whole."""
+        return max(self.ways, key=lambda way: (way.peak, -way.first))
+
+
+class _Label(NamedTuple):
+    """A way through the first ops; `way` is its last segment, and `before` what led there."""
+
+    peak: int
+    macs: int
+    instructions: int
+    flash: int
+    way: Way | None = None
+    before: _Label | None = None
+
+
+def ways_of(scene: Scene, providers: Sequence[Provider]) -> list[list[Way]]:
+    """For each op, the ways of the segments that end with it, those that others beat left out."""
+    count = len(scene.ops)
+    least = [0] * (count + 1)
+    found: list[list[Way]] = []
+    for end in range(1, count + 1):
+        here = [way for provider in providers[:1] for way in provider(scene, end - 1, end) or ()]
+        least[end] = max(least[end - 1], min(way.peak for way in here))
+        for provider in providers[1:]:
+            here += _ask(provider, scene, end, least)
+        found.append(_undominated(here))
+    return found
+
+
+def _ask(provider: Provider, scene: Scene, end: int, least: list[int]) -> list[Way]:
+    """The ways of one provider for segments that end there; `least` is kept up to date by what computes nothing twice.
+    """
+    found: list[Way] = []
+    for first in range(end - 1, -1, -1):
+        answer = provider(scene, first, end)
+        if answer is None:
+            break
+        ways = list(answer)
+        found += ways
+        for way in ways:
+            if way.macs == 0:
+                least[end] = min(least[end], max(least[first], way.peak))
+        held = min((way.held for way in ways), default=0)
+        if held >= least[end] and held > least[first]:
+            break
+    return found
+
+
+def _undominated(ways: Iterable[Way]) -> list[Way]:
+    """Of the ways of each segment those that no other one beats in everything."""
+    kept: dict[int, list[Way]] = {}
+    for way in sorted(ways, key=lambda w: (w.first, w.peak, w.macs, w.instructions, w.flash)):
+        others = kept.setdefault(way.first, [])
+        if not any(o.macs <= way.macs and o.instructions <= way.instructions and o.flash <= way.flash for o in others):
+            others.append(way)
+    return [way for others in kept.values() for way in others]
+
+
+def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) -> list[Point]:
+    """The points that no other one beats, least peak first; at most `most_macs` multiply-accumulates computed again.
+
+    The first provider has ways to run single ops as they stand, so that there always is a point.
+    """
+    ways = ways_of(scene, providers)
+    total = sum(way.instructions for here in ways for way in here if way.end - way.first == 1)
+    macs = sum(op.macs() for op in scene.ops)
+    floor = _least_peak(ways, most_macs)
+    labels: list[list[_Label]] = [[_Label(floor, 0, 0, 0)]]
+    for here in ways:
+        grown = [_Label(max(label.peak, way.peak), label.macs + way.macs, label.instructions + way.instructions,
+                        label.flash + way.flash, way, label)
+                 for way in here for label in labels[way.first] if label.macs + way.macs <= most_macs]
+        labels.append(_thinned(grown, total, macs))
+    return [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
+
+
+def _least_peak(ways: Sequence[Sequence[Way]], most_macs: int) -> int:
+    """The least peak with which all ops can run, each way by itself within the limit of `most_macs`."""
+    least = [0]
+    for here in ways:
+        least.append(min(max(least[way.first], way.peak) for way in here if way.macs <= most_macs))
+    return least[-1]
+
+
+def _thinned(labels: list[_Label], instructions: int, macs: int) -> list[_Label]:
+    """At most 48 of the labels: of those that cost about the same the one that needs the least memory."""
+    part = _PART
+    while True:
+        kept = _pareto(_rounded(labels, max(1.0, instructions * part), max(1.0, macs * part / 2), part))
+        if len(kept) <= _MOST:
+            return kept
+        part *= 2
+
+
+def _rounded(labels: list[_Label], instructions: float, macs: float, part: float) -> list[_Label]:
+    best: dict[tuple[int, int, int], _Label] = {}
+    for label in labels:
+        key = int(label.instructions // instructions), -int(-label.macs // macs), int(label.flash // (1 + part * 2e5))
+        known = best.get(key)
+        if known is None or label[:4] < known[:4]:
+            best[key] = label
+    return list(best.values())
+
+
+def _pareto(labels: list[_Label]) -> list[_Label]:
+    kept: list[_Label] = []
+    for label in sorted(labels, key=lambda label: label[:4]):
+        if not any(k.macs <= label.macs and k.instructions <= label.instructions and k.flash <= label.flash
+                   for k in kept):
+            kept.append(label)
+    return kept
+
+
+def _point(label: _Label) -> Point:
+    ways: list[Way] = []
+    here: _Label | None = label
+    while here is not None and here.way is not None:
+        ways.append(here.way)
+        here = here.before
+    return _along(tuple(reversed(ways)))
+
+
+def refined(points: Iterable[Point]) -> list[Point]:
+    """The points with each of their ways searched for longer."""
+    known: dict[Way, Way] = {}
+
+    def better(way: Way) -> Way:
+        if way not in known:
+            known[way] = way.refined()
+        return known[way]
+
+    return [_along(tuple(map(better, point.ways))) for point in points]
+
+
+def _along(ways: tuple[Way, ...]) -> Point:
+    return Point(max((way.peak for way in ways), default=0), sum(way.macs for way in ways),
+                 sum(way.instructions for way in ways), sum(way.flash for way in ways), ways)
