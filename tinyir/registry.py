@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .diag import did_you_mean, error
 
 if TYPE_CHECKING:
+    from .costs import Cost
     from .ir import Module
     from .opdef import Op
     from .pass_manager import Pass
 
 __all__ = [
     "BACKENDS",
+    "COSTS",
     "FRONTENDS",
     "KEEPS",
     "LOWERINGS",
@@ -98,6 +100,8 @@ STREAMS: Table[Callable[[Op], bool]] = Table("op that runs row by row")
 """By opname: whether the kernels of an op can run row by row."""
 ROW_FORMS: Table[Callable[..., list[Op]]] = Table("row form")
 """By the name of a kernel op: a function that gives the kernels that do the same row by row."""
+COSTS: Table[Callable[..., Cost]] = Table("price")
+"""By the name of a kernel op: a function that says what it takes on a target (`tinyir.costs`)."""
 WAYS: Table[Callable[..., Any]] = Table("provider of ways")
 """Functions that know ways to run parts of a network: what `schedule` chooses among."""
 

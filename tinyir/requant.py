@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -150,10 +151,19 @@ def solve(scale: Array, zero_point: int, dtype: DType, low: Array, high: Array, 
 
     `scale` [C] is the f32 multiplier of the reference: positive and below 2^24. Bounds lie within int32. `zero_first`
     as in `arith.requantize`. `shift` is one that all channels are to share, small enough for multipliers below 2^31.
-    Rounding constants are multiples of `step`: with 2^32 the low word of the product does not matter.
+    Rounding constants are multiples of `step`: with 2^32 the low word of the product does not matter. Found forms are
+    remembered: layers are lowered several times where their costs are compared.
     """
     scale = np.asarray(scale, np.float32).reshape(-1)
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
+    return _solve(scale.tobytes(), zero_point, dtype, low.tobytes(), high.tobytes(), zero_first, shift, step)
+
+
+@lru_cache(maxsize=4096)
+def _solve(scale_bytes: bytes, zero_point: int, dtype: DType, low_bytes: bytes, high_bytes: bytes, zero_first: bool,
+           shift: int | None, step: int) -> Requant:
+    scale = np.frombuffer(scale_bytes, np.float32)
+    low, high = (np.frombuffer(ends, np.int64) for ends in (low_bytes, high_bytes))
     _, exponent = np.frexp(scale.astype(np.float64))
     shifts = np.clip(31 - exponent, 0, _MAX_SHIFT).astype(np.int64)  # multiplier in [2^30, 2^31) where the shift allows
     if shift is not None:
@@ -189,17 +199,17 @@ def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype:
             step: int = 1) -> tuple[Array, Array]:
     """For each channel the multiplier nearest to `nominal` that has a rounding constant, and that constant."""
     best, rounding = nominal.copy(), _default_rounding(shift, zero_point)
-    open_channels = np.ones(nominal.shape, bool)
+    left = np.arange(len(nominal))  # the channels without one
     for distance in _nearest_first(_SEARCH):
-        candidate = np.clip(nominal + distance, 0, 2**31 - 1)
-        least, most = _rounding_bounds(candidate, shift, limits, zero_point, dtype, low, high)
+        candidate = np.clip(nominal[left] + distance, 0, 2**31 - 1)
+        least, most = _rounding_bounds(candidate, shift[left], limits[left], zero_point, dtype, low[left], high[left])
         least, most = -(-least // step) * step, most // step * step
-        found = open_channels & (least <= most)
-        best = np.where(found, candidate, best)
-        middle = np.clip(_default_rounding(shift, zero_point), least, np.maximum(least, most))
-        rounding = np.where(found, middle, rounding)
-        open_channels &= ~found
-        if not open_channels.any():
+        found = least <= most
+        best[left[found]] = candidate[found]
+        middle = np.clip(_default_rounding(shift[left], zero_point), least, np.maximum(least, most))
+        rounding[left[found]] = middle[found]
+        left = left[~found]
+        if not len(left):
             break
     return best, rounding
 

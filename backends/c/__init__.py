@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import costs as _costs  # noqa: F401  (registers prices)
 from .emit import emit_c
 
 __all__ = ["emit_c"]
