@@ -27,8 +27,8 @@ from tinyir.opdef import Op
 from tinyir.ops import Reshape, Transpose
 
 from .driver import Compiled, Emission
-from .layers import kernel_calls, record
 from .program import Sample
+from .recording import kernel_calls, record
 
 __all__ = ["IntegerGraph", "Report", "compare_all", "compare_c", "different_bytes", "reading"]
 
@@ -36,6 +36,9 @@ _INTEGER = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "D
 """Beginnings of the names of operators that compute on integers, or exactly from them."""
 _MOVES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split",
           "Squeeze", "Tile", "Transpose", "Unsqueeze")
+
+_GIVEN = "given "
+"""Before the name of a tensor: the input that stands in for it."""
 
 
 @dataclass
@@ -80,7 +83,7 @@ def compare_all(model_path: str | Path, module: Module, inputs: Sequence[Sample]
 
 
 class IntegerGraph:
-    """onnxruntime's optimised graph of a model, and a session that gives all its tensors."""
+    """onnxruntime's optimised graph of a model, and sessions that give all its tensors."""
 
     def __init__(self, path: Path) -> None:
         import onnx
@@ -96,7 +99,8 @@ class IntegerGraph:
         self.outputs = [o.name for o in model.graph.output]
         names = [name for node in self.nodes for name in node.output if name and name not in outputs]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        self.session = self._session(model.SerializeToString(), "ORT_DISABLE_ALL")
+        self._model = model
+        self._sessions: dict[tuple[str, ...], Any] = {}
 
     def _session(self, source: str | bytes, level: str, optimised: str | None = None) -> Any:
         import onnxruntime
@@ -113,11 +117,31 @@ class IntegerGraph:
         except Exception as problem:
             raise error(f"onnxruntime does not load {self.path}", notes=(str(problem).splitlines()[0],)) from problem
 
-    def tensors(self, sample: Sample) -> dict[str, Array]:
-        """Every tensor of the optimised graph."""
-        names = [output.name for output in self.session.get_outputs()]
-        feed = dict(zip((i.name for i in self.session.get_inputs()), sample, strict=True))
-        return dict(zip(names, self.session.run(names, feed), strict=True))
+    def tensors(self, sample: Sample, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Every tensor of the optimised graph. Nodes that read a tensor of `given` get that array in its place; what
+        onnxruntime itself computes for it is what is returned."""
+        given = given or {}
+        session = self._session_given(given)
+        names = [output.name for output in session.get_outputs()]
+        arrays = (*sample, *given.values())
+        feed = dict(zip((i.name for i in session.get_inputs()), arrays, strict=True))
+        return dict(zip(names, session.run(names, feed), strict=True))
+
+    def _session_given(self, given: Mapping[str, Array]) -> Any:
+        """A session with one more input for each tensor of `given`, in that order."""
+        key = tuple(given)
+        if key not in self._sessions:
+            import onnx
+
+            model = onnx.ModelProto()
+            model.CopyFrom(self._model)
+            for node in model.graph.node:
+                node.input[:] = [_GIVEN + name if name in given else name for name in node.input]
+            model.graph.input.extend(
+                onnx.helper.make_tensor_value_info(_GIVEN + name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+                                                   array.shape) for name, array in given.items())
+            self._sessions[key] = self._session(model.SerializeToString(), "ORT_DISABLE_ALL")
+        return self._sessions[key]
 
     @cached_property
     def producers(self) -> dict[str, Any]:

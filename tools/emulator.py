@@ -15,7 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -25,12 +25,12 @@ from tinyir.diag import error
 
 from .cores import Core, core_named
 from .firmware import RESULT_FILE, Layout, board_of, entry_of, harness_files, linker_script, plan_layout
-from .harness import Run, failure, pack, unpack
+from .harness import Run, batches, failure, pack, unpack
 from .program import Program, Sample
 from .toolchain import Compiler, core_compiler, firmware
 
-__all__ = ["ARM_FLAGS", "Emulator", "build_image", "emulators_for", "emulators_present", "find_emulator", "run_image",
-           "run_on_target"]
+__all__ = ["ARM_FLAGS", "Emulator", "build_image", "emulators_for", "emulators_present", "find_emulator", "room_for",
+           "run_image", "run_on_target", "runs_on_target"]
 
 Emulator = Literal["auto", "qemu", "unicorn"]
 ARM_FLAGS = ("-std=c99", "-O3")
@@ -74,18 +74,27 @@ def run_on_target(program: Program, samples: Sequence[Sample], target: str, *, c
 
     Raises CompileError where a tool is missing, the C does not build, faults or returns an error.
     """
-    chosen = find_emulator(emulator, target)
     compiler = compiler or core_compiler(target)
-    batch = _batch(program, len(samples), board_of(target).traffic_bytes)
-    with tempfile.TemporaryDirectory(prefix="tinyc-") as name:
-        runs = []
-        for start in range(0, len(samples), batch):
-            part = samples[start:start + batch]
-            image = build_image(program, target, len(part), compiler, Path(name), flags=flags, cache=cache)
-            runs.append(run_image(chosen, image, program, part, target))
+    runs = list(runs_on_target(program, samples, target, compiler=compiler, emulator=emulator, flags=flags,
+                               cache=cache))
     outputs = [sample for run in runs for sample in run.outputs]
     stacks = max(run.stack_bytes or 0 for run in runs)
-    return replace(runs[-1], outputs=outputs, stack_bytes=stacks, where=f"{target} ({chosen}, {compiler})")
+    where = f"{target} ({find_emulator(emulator, target)}, {compiler})"
+    return replace(runs[-1], outputs=outputs, stack_bytes=stacks, where=where)
+
+
+def runs_on_target(program: Program, samples: Iterable[Sample], target: str, *, compiler: Compiler,
+                   emulator: Emulator = "auto", flags: Sequence[str] = ARM_FLAGS, cache: Path | None = None) \
+        -> Iterator[Run]:
+    """The same, as many samples at a time as the board's memory holds; built once for each number of samples."""
+    chosen = find_emulator(emulator, target)
+    images: dict[int, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="tinyc-") as name:
+        for part in batches(samples, _batch(program, target)):
+            if len(part) not in images:
+                folder = Path(name) / str(len(part))
+                images[len(part)] = build_image(program, target, len(part), compiler, folder, flags=flags, cache=cache)
+            yield run_image(chosen, images[len(part)], program, part, target)
 
 
 def build_image(program: Program, target: str, samples: int, compiler: Compiler, folder: Path, *,
@@ -98,10 +107,19 @@ def build_image(program: Program, target: str, samples: int, compiler: Compiler,
                     entry=entry_of(program, target))
 
 
-def _batch(program: Program, samples: int, room: int) -> int:
+def room_for(program: Program, target: str) -> int:
+    """Bytes that the board's memory for inputs and outputs has left beside those of one run; at least one."""
+    return max(1, board_of(target).traffic_bytes - _traffic(program))
+
+
+def _batch(program: Program, target: str) -> int:
     """How many samples fit into the board's memory at a time; at least one."""
-    each = sum(-(-p.size_bytes // 16) * 16 for p in (*program.inputs, *program.outputs))
-    return max(1, min(samples, room // max(1, each)))
+    return max(1, board_of(target).traffic_bytes // max(1, _traffic(program)))
+
+
+def _traffic(program: Program) -> int:
+    """Bytes that inputs and outputs of one run take."""
+    return sum(-(-p.size_bytes // 16) * 16 for p in (*program.inputs, *program.outputs))
 
 
 def run_image(emulator: Emulator, image: Path, program: Program, samples: Sequence[Sample], target: str, *,

@@ -4,14 +4,18 @@
     report.values, report.mismatches, report.first_mismatch
 
 This is the comparison without a go-between: `all_tensors` compares the interpreter with onnxruntime and the C with the
-interpreter. Behind a node that onnxruntime computes in float its tensors are not ours any more; calls from there on are
-left to that pair (which goes on from onnxruntime's own tensor), and the node is named in `no_integer_kernel`.
+interpreter. A node that onnxruntime computes in float is named in `no_integer_kernel`: there the definition is the
+interpreter's, and onnxruntime goes on from the C's own bytes, so that everything behind it is compared all the same.
+Where it cannot (the C's array has another number of channels) the calls from there on are left to the other pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
 
 from tinyir.diag import origins
 from tinyir.ir import Array, Value
@@ -19,13 +23,10 @@ from tinyir.opdef import Op
 
 from .all_tensors import IntegerGraph, Report, different_bytes, reading
 from .driver import Compiled, Emission
-from .layers import kernel_calls, record
 from .program import Sample
+from .recording import kernel_calls, record
 
 __all__ = ["compare_c_directly"]
-
-_BATCH_BYTES = 256 << 20
-"""Recorded tensors that are held at a time."""
 
 
 def compare_c_directly(compiled: Compiled, emission: Emission, graph: IntegerGraph, samples: Sequence[Sample],
@@ -34,33 +35,63 @@ def compare_c_directly(compiled: Compiled, emission: Emission, graph: IntegerGra
 
     `samples` are the inputs as the model takes them, `ours` the same as the C takes them.
     """
+    report = Report()
+    if not samples:
+        return report
     program = compiled.c_program(replace(emission, hooks=True))
     calls = kernel_calls(compiled.module)
-    pairs, report = _comparable(calls, graph)
-    step = max(1, _BATCH_BYTES // max(1, sum(op.writes[0].type.size_bytes for op in calls)))
-    for start in range(0, len(ours), step):
-        recorded = record(program, calls, ours[start:start + step], cc, cflags, compiled.job.target)
-        for sample, arrays in zip(samples[start:start + step], recorded, strict=True):
-            _compare(report, pairs, arrays, graph.tensors(sample))
+    recorded = record(program, calls, ours, cc, cflags, compiled.job.target)
+    first = next(recorded)
+    plan = _plan(calls, graph, first, graph.tensors(samples[0]), report)
+    for sample, arrays in zip(samples, chain([first], recorded), strict=True):
+        given = {tensor: np.ascontiguousarray(turn(arrays[number])) for tensor, (number, turn) in plan.given.items()}
+        _compare(report, plan, arrays, graph.tensors(sample, given))
     return report
 
 
-def _comparable(calls: Sequence[Op], graph: IntegerGraph) -> tuple[list[tuple[int, Op, str]], Report]:
-    """The calls whose bytes have to equal a tensor: (number, call, tensor); and the report to fill."""
-    report, pairs = Report(), []
-    ours_alone: set[Value] = set()  # buffers whose contents follow our definition, not onnxruntime's
+Turn = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done with the calls, by their numbers."""
+
+    pairs: list[tuple[int, Op, str]]
+    """Calls whose bytes have to equal a tensor."""
+    given: dict[str, tuple[int, Turn]]
+    """Tensors that onnxruntime gets from a call, and how its array is turned to the tensor's order of axes."""
+
+
+def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], tensors: Mapping[str, Array],
+          report: Report) -> _Plan:
+    """`arrays` and `tensors` belong to one sample; nodes that onnxruntime computes in float are put into `report`."""
+    plan = _Plan([], {})
+    ours_alone: set[Value] = set()  # buffers whose contents follow our definition, and onnxruntime has not got them
     for number, op in enumerate(calls):
         tensor = graph.tensor_of(op)
         inexact = tensor is not None and not graph.is_exact(tensor)
         node = ", ".join(origins(op.loc))
         if inexact and node not in report.no_integer_kernel:
             report.no_integer_kernel.append(node)
-        if inexact or any(_root(v) in ours_alone for v in op.reads):
+        if not inexact and not any(_root(v) in ours_alone for v in op.reads):
+            plan.pairs.extend([] if tensor is None else [(number, op, tensor)])
+        elif tensor is not None and (turn := _turn(arrays[number], tensors[tensor])) is not None:
+            plan.given[tensor] = number, turn
+        else:
             ours_alone.update(_root(v) for v in op.writes)
-        elif tensor is not None:
-            pairs.append((number, op, tensor))
-    report.tensors = len(pairs)
-    return pairs, report
+    report.tensors = len(plan.pairs)
+    return plan
+
+
+def _turn(mine: Array, tensor: Array) -> Turn | None:
+    """What makes an array like `mine` one like `tensor`: as it is or channels first, the closer one where both fit."""
+    shape = tensor.shape
+    last = (shape[0], *shape[2:], shape[1]) if tensor.ndim >= 3 else shape
+    turns: list[Turn] = [lambda a: a.reshape(shape), lambda a: np.moveaxis(a.reshape(last), -1, 1)]
+    extents = [extent for extent in mine.shape if extent != 1]
+    fitting = [turn for turn, order in zip(turns, (shape, last), strict=True)
+               if mine.dtype == tensor.dtype and [e for e in order if e != 1] == extents]
+    return min(fitting, key=lambda turn: different_bytes(turn(mine), tensor), default=None)
 
 
 def _root(value: Value) -> Value:
@@ -70,14 +101,15 @@ def _root(value: Value) -> Value:
     return value
 
 
-def _compare(report: Report, pairs: Sequence[tuple[int, Op, str]], arrays: Sequence[Array],
-             tensors: dict[str, Array]) -> None:
-    for number, op, tensor in pairs:
+def _compare(report: Report, plan: _Plan, arrays: Sequence[Array], tensors: Mapping[str, Array]) -> None:
+    for number, op, tensor in plan.pairs:
         theirs = reading(tensors[tensor], arrays[number])
         if theirs is None:
             _unmatched(report, op)
             continue
         report.add(", ".join(origins(op.loc)), theirs.size, different_bytes(arrays[number], theirs))
+    for tensor, (number, turn) in plan.given.items():
+        report.float_route += different_bytes(turn(arrays[number]), tensors[tensor])
 
 
 def _unmatched(report: Report, op: Op) -> None:

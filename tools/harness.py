@@ -10,8 +10,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from .blocks import Block
 from .program import Program, Sample
 from .toolchain import Compiler, shared_library
 
-__all__ = ["HOST_FLAGS", "Run", "pack", "run_library", "run_on_host", "unpack"]
+__all__ = ["HOST_FLAGS", "Run", "batches", "pack", "run_library", "run_on_host", "unpack"]
 
 HOST_FLAGS = ("-std=c99", "-O2")
 
@@ -60,7 +61,7 @@ def pack(program: Program, sample: Sequence[Array]) -> list[bytes]:
     return [np.ascontiguousarray(array, dtype=port.dtype.numpy).tobytes() for port, array in ports]
 
 
-def unpack(program: Program, data: bytes, align: int = 1) -> Sample:
+def unpack(program: Program, data: bytes | memoryview, align: int = 1) -> Sample:
     """The outputs of one run from the bytes that hold them one behind the other, each at a multiple of `align`."""
     arrays, start = [], 0
     for port in program.outputs:
@@ -68,6 +69,13 @@ def unpack(program: Program, data: bytes, align: int = 1) -> Sample:
         arrays.append(flat.reshape(port.shape))
         start += -(-port.size_bytes // align) * align
     return tuple(arrays)
+
+
+def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """`samples` in lists of `size` (at least one), the last of which may be shorter; none is empty."""
+    rest = iter(samples)
+    while batch := list(islice(rest, max(1, size))):
+        yield batch
 
 
 def run_on_host(program: Program, samples: Sequence[Sample], *, compiler: Compiler, flags: Sequence[str] = HOST_FLAGS,
@@ -101,7 +109,7 @@ def run_library(program: Program, library: Path, samples: Sequence[Sample], *, r
                       *done.stderr.splitlines()[-3:])
     answer = json.loads(done.stdout)
     _check_answer(program, answer["statuses"], answer["clean"])
-    data = (folder / "outputs.bin").read_bytes()
+    data = memoryview((folder / "outputs.bin").read_bytes())
     step = sum(p.size_bytes for p in program.outputs)
     outputs = [unpack(program, data[i * step:(i + 1) * step]) for i in range(len(samples))]
     return Run(outputs, tuple(answer["seconds"]))

@@ -7,31 +7,24 @@ ONNX: the tensor is turned before it is compared; where a shape reads both ways 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinyir.diag import origins
-from tinyir.ir import Array, Module
+from tinyir.ir import Array
 from tinyir.opdef import Op
-from tinyir.types import U8
 
 from .cli import table
 from .compare import Difference, compare_arrays, merge
-from .cores import is_emulated
 from .driver import Compiled, Emission
-from .emulator import run_on_target
-from .harness import HOST_FLAGS, run_library
-from .program import Port, Program, Sample
+from .program import Sample
+from .recording import kernel_calls, record
 from .reference import Reference
-from .toolchain import core_compiler, host_compiler, shared_library
 
-__all__ = ["LayerReport", "LayerResult", "compare_layers", "kernel_calls", "record",
-           "recording"]
+__all__ = ["LayerReport", "LayerResult", "compare_layers"]
 
 _FEW = 5
 """Samples that are compared; each brings every tensor of the model."""
@@ -111,70 +104,9 @@ def compare_layers(compiled: Compiled, emission: Emission, reference: Reference,
     program = compiled.c_program(replace(emission, hooks=True))
     calls = kernel_calls(compiled.module)
     few = min(_FEW, len(samples))
-    recorded = record(program, calls, ours[:few], cc, cflags)
+    recorded = list(record(program, calls, ours[:few], cc, cflags))
     nodes, tensors = reference.tensors(samples[:few])
     return LayerReport(tuple(_match(calls, recorded, nodes, tensors)))
-
-
-def kernel_calls(module: Module) -> list[Op]:
-    """The ops that the C calls a function for, in order; their numbers are those that the hook gets."""
-    return [op for op in module.main.block.walk() if op.writes]
-
-
-_RECORDER = """\
-#include <stdint.h>
-#include <stddef.h>
-#include "{header}"
-#include "{name}_record.h"
-static unsigned char *place;
-static void keep(void *user, int32_t layer, const void *data, size_t bytes)
-{{
-    size_t i;
-    (void)user; (void)layer;
-    for (i = 0; i < bytes; i++) *place++ = ((const unsigned char *)data)[i];
-}}
-int {name}_record_run({parameters})
-{{
-    place = p{last};
-    return {name}_run_hooked({arguments}, keep, NULL);
-}}
-"""
-
-
-def recording(program: Program, calls: Sequence[Op]) -> Program:
-    """A program around `program` (with hooks) that gives what each call wrote as one more output, call after call."""
-    name = f"{program.name}_record"
-    count = len(program.inputs) + len(program.outputs) + (program.caller_arena is not None)
-    parameters = ", ".join(f"void *p{i}" for i in range(count + 1))
-    source = _RECORDER.format(header=program.header, name=program.name, last=count, parameters=parameters,
-                              arguments=", ".join(f"p{i}" for i in range(count)))
-    log = Port("log", (sum(op.writes[0].type.size_bytes for op in calls),), U8)
-    files = {**program.files, f"{name}.c": source.encode(), f"{name}.h": f"int {name}_run({parameters});\n".encode()}
-    return replace(program, name=name, outputs=(*program.outputs, log), files=files)
-
-
-def record(program: Program, calls: Sequence[Op], samples: Sequence[Sample], cc: str | None, cflags: str,
-           target: str = "generic") -> list[list[Array]]:
-    """What each call wrote, sample by sample, on this machine or on the emulated core `target`."""
-    recorder = recording(program, calls)
-    if is_emulated(target):
-        run = run_on_target(recorder, samples, target, compiler=core_compiler(target, cc=cc, cflags=cflags))
-        return [_split(outputs[-1].tobytes(), calls) for outputs in run.outputs]
-    compiler = host_compiler(cc=cc, cflags=cflags)
-    with tempfile.TemporaryDirectory(prefix="tinyc-") as name:
-        library = shared_library(recorder.files, compiler, Path(name), HOST_FLAGS)
-        logs = [outputs[-1] for outputs in run_library(recorder, library, samples).outputs]
-    return [_split(log.tobytes(), calls) for log in logs]
-
-
-def _split(log: bytes, calls: Sequence[Op]) -> list[Array]:
-    arrays, start = [], 0
-    for op in calls:
-        type_ = op.writes[0].type
-        flat = np.frombuffer(log, type_.dtype.numpy, count=type_.elements, offset=start)
-        arrays.append(flat.reshape(type_.shape))
-        start += type_.size_bytes
-    return arrays
 
 
 def _match(calls: Sequence[Op], recorded: Sequence[Sequence[Array]], nodes: dict[str, list[str]],
