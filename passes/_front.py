@@ -20,9 +20,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tinyir.ir import Func, Module
+
+from ._stored import Memory
 from ._ways import Provider, Scene, Way
 
-__all__ = ["Point", "front_of", "refined", "ways_of"]
+__all__ = ["Point", "apply_ways", "front_of", "refined", "ways_of"]
 
 _MOST = 48
 _PART = 1 / 512
@@ -172,6 +175,14 @@ def refined(points: Iterable[Point]) -> list[Point]:
         return known[way]
 
     return [_along(tuple(map(better, point.ways))) for point in points]
+
+
+def apply_ways(ways: Iterable[Way], func: Func, module: Module) -> None:
+    """Put the ops of `func`, a copy of the function that the ways were found for, into the regions that run them so."""
+    ops = Memory(func, 1).ops
+    for way in ways:
+        if way.apply is not None:
+            way.apply(ops[way.first:way.end], func, module)
 
 
 def _along(ways: tuple[Way, ...]) -> Point:

@@ -117,7 +117,7 @@ def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule
     copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, made.fresh, strict=True) if fresh)
     return Way(first, end, found.peak, found.held,
                sum(w.instructions for w in works) + copied + made.steps * len(ops) * _STEP,
-               flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, ops, made),
+               flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, made),
                refine=None if schedule else partial(_patient_way, scene, first, end, rows))
 
 
@@ -138,7 +138,7 @@ def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
     return best
 
 
-def put_in_stream(group: list[Op], schedule: RowSchedule, func: Func, module: Module) -> None:
+def put_in_stream(schedule: RowSchedule, group: list[Op], func: Func, module: Module) -> None:
     """Move the ops of `group`, which follow each other, into a region."""
     inside = set(group)
     kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]

@@ -48,8 +48,9 @@ class Way:
 
     `peak` is the most bytes that are live at one time while they run: what is stored whole and lives then, be it read
     by them or not, and all that they need in between. `held` is the part of it that longer segments with the same end
-    need as well; it ends the search for them. `macs` counts what is computed more than once. `apply` puts the ops into
-    the region that runs them so; it may not touch others. `refine` gives a better way for the same segment, at the
+    need as well; it ends the search for them. `macs` counts what is computed more than once. `apply(ops, func, module)`
+    puts the ops of the segment, in whatever copy of the function, into the region that runs them so; it may not touch
+    others. `refine` gives a better way for the same segment, at the
     price of a longer search: it is asked of those that are on the front.
     """
 
@@ -61,7 +62,7 @@ class Way:
     macs: int = 0
     flash: int = 0
     text: str = field(default="", compare=False)
-    apply: Callable[[Func, Module], None] | None = field(default=None, compare=False)
+    apply: Callable[[list[Op], Func, Module], None] | None = field(default=None, compare=False)
     refine: Callable[[], Way] | None = field(default=None, compare=False)
 
     def refined(self) -> Way:

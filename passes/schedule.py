@@ -1,56 +1,238 @@
-"""Choose how the network is executed: layer by layer, or in groups that run row by row or column by column.
+"""Choose how the network is executed: op by op, row by row, in strips, by rows or by columns.
 
-    schedule{ram=min}        the least RAM at no further multiply-accumulates
-        =
-    stream                   if rows need no more than columns (see scan-columns), else
-    scan-columns,stream
+    schedule{ram=min}            the least RAM at no further multiply-accumulates
+    schedule{ram=min,macs=10%}   the least RAM with up to 10 % of the multiply-accumulates computed again
+    schedule{ram=min,speed=5%}   the least RAM among schedules that are at most 5 % slower than the fastest
+    schedule{ram=64K}            the fastest that fits
+    schedule{ram=any}            the fastest
+    schedule{ram=any,flash=min}  the one with the least code
 
-The candidates are worked out on copies of the module; the one with the fewest planned bytes is taken, rows where both
-need the same. Which it was, and what each needs, is told with --remarks and --stats. Float results of a network that is
-scanned by columns are summed in another order; `scan=rows` keeps every bit.
+Every provider of ways (`_ways`) is asked how parts of the network can be run; `_front` finds the points that no other
+beats in peak bytes, multiply-accumulates, modelled instructions and bytes of code. That is done on copies of the
+module: as it is (op by op), with rows prepared, and turned on its side. Which point is taken is told with --remarks and
+--stats; all of them are in `ctx.found["schedule"]`. With a limit the arena of each candidate is planned, fastest first,
+until one fits. Float results of a network that is scanned by columns are summed in another order; `scan=rows` keeps
+every bit.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
+from tinyir.board import size_of
 from tinyir.clone import clone_module
-from tinyir.ir import Level, Module
+from tinyir.diag import CompileError, error
+from tinyir.ir import Func, Level, Module
+from tinyir.opdef import Op
 from tinyir.pass_manager import Context, Pass, option
+from tinyir.registry import WAYS, load_plugins
 
+from ._front import Point, apply_ways, front_of, refined
+from ._stored import Memory
+from ._ways import Provider, Scene, whole
+from .lower_to_mem import LowerToMem
+from .plan_arena import PlanArena
 from .scan_columns import ScanColumns
-from .stream import StreamRows
+from .stream import prepare_rows
 
-_PLANS: dict[str, tuple[Pass, ...]] = {"rows": (StreamRows(),), "columns": (ScanColumns(), StreamRows())}
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of the front of a copy of the module: whether images are gone through by rows or by columns."""
+
+    scan: str
+    module: Module
+    func: Func
+    point: Point
+
+    def describe(self) -> list[str]:
+        """A line for each group of ops that does not run op by op."""
+        ops = Memory(self.func, 1).ops
+        return [f"{_span(ops[w.first:w.end])}: {w.text}, {w.peak:,} bytes" for w in self.point.ways
+                if w.apply is not None]
+
+    def applied(self) -> Module:
+        """A copy of the module that is run like that."""
+        copy, _ = clone_module(self.module)
+        apply_ways(self.point.ways, copy.funcs[self.func.name], copy)
+        copy.drop_unused_consts()
+        return copy
+
+    def facts(self) -> dict[str, Any]:
+        """The point as plain data."""
+        return {"peak_bytes": self.point.peak, "macs_again": self.point.macs, "instructions": self.point.instructions,
+                "code_bytes": self.point.flash, "scan": self.scan, "schedule": self.describe()}
 
 
 class Schedule(Pass):
-    """Choose the execution that needs the least RAM."""
+    """Choose the execution: the least RAM, the fastest, or the least code."""
 
     name = "schedule"
     level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
     to_level: ClassVar[Level] = "sched"
-    ram: Literal["min", "any"] = option("min", "min: the least that can be reached; any: layer by layer")
+    ram: str = option("min", "min: the least that can be reached; any; or bytes (64K): the fastest that fits")
+    flash: Literal["any", "min"] = option("any", "min: the least code, then the least RAM")
+    speed: str = option("any", "how much slower than the fastest schedule it may be, by modelled instructions: 5%")
+    macs: str = option("0%", "how many of the multiply-accumulates may be computed again")
     scan: Literal["rows", "columns", "best"] = option("best", "the direction in which images are gone through")
+    ways: str = option("", "names of the providers of ways to ask, a/b/c; default: all that there are")
 
     def run(self, module: Module, ctx: Context) -> None:
+        load_plugins()
+        limit, macs, speed = _size("ram", self.ram), _share("macs", self.macs), _share("speed", self.speed)
+        providers = self._providers()
+        ctx.found["schedule"] = {}
+        for name in list(module.funcs):
+            tried = self._candidates(module, name, ctx, providers, macs or 0.0)
+            points = _front(tried)
+            chosen = self._chosen(points, limit, speed, name, ctx)
+            for scan in dict.fromkeys(one.scan for one in tried[1:]):
+                ctx.stat(f"bytes-by-{scan}", min(one.point.peak for one in tried if one.scan == scan))
+            _tell(tried[0], points, chosen, ctx)
+            copy = chosen.applied()
+            module.funcs, module.consts = copy.funcs, copy.consts
+            module.version += 1
+
+    def _providers(self) -> list[Provider]:
+        names = [n for n in self.ways.split("/") if n] or [n for n, _ in WAYS.items() if n != "whole"]
+        return [whole, *(WAYS.get(name) for name in names if name != "whole")]
+
+    def _candidates(self, module: Module, name: str, ctx: Context, providers: list[Provider], macs: float) \
+            -> list[Candidate]:
+        """The points of all fronts; the first is the module as it is, op by op."""
+        found: list[Candidate] = []
+        for scan in ("layers", "rows", "columns"):
+            if self.scan not in (scan, "best") and scan != "layers":
+                continue
+            copy, _ = clone_module(module)
+            func = _prepared(copy, name, scan, ctx)
+            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs)
+            asked = providers[:1] if scan == "layers" else providers
+            points = refined(front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops))))
+            found += [Candidate(scan, copy, func, point) for point in points]
+        return found
+
+    def _chosen(self, points: list[Candidate], limit: int | None, speed: float | None, name: str, ctx: Context) \
+            -> Candidate:
+        fastest = min(c.point.instructions for c in points)
+        fast = [c for c in points if speed is None or c.point.instructions <= fastest * (1 + speed)]
+        if self.flash == "min":
+            return min(fast, key=_least_code)
         if self.ram == "any":
-            return
-        found = {name: _tried(module, ctx, plan) for name, plan in _PLANS.items() if self.scan in (name, "best")}
-        name = min(found, key=lambda name: found[name][1])
-        for candidate, (_, size) in found.items():
-            ctx.stat(f"bytes-by-{candidate}", size)
-        ctx.remark("schedule: " + ", ".join(f"{n} need {size:,} bytes" for n, (_, size) in found.items()))
-        copy = found[name][0]
-        module.funcs, module.consts = copy.funcs, copy.consts
-        module.version += 1
+            return min(fast, key=_fastest)
+        if limit is None:
+            return min(fast, key=_least_ram)
+        fits = _first_that_fits(sorted(fast, key=_fastest), limit, ctx)
+        if fits is None:
+            raise _too_large(points[0], limit, name, ctx)
+        return fits
 
 
-def _tried(module: Module, ctx: Context, plan: tuple[Pass, ...]) -> tuple[Module, int]:
-    """A copy of the module that `plan` has been run on, and the bytes that it needs."""
-    copy, _ = clone_module(module)
-    trial = Context(ctx.target)
-    for pass_ in plan:
-        trial.current_pass = pass_.name
-        pass_.run(copy, trial)
-    return copy, int(trial.stats["stream"]["planned-bytes"])
+def _least_ram(one: Candidate) -> tuple[float, ...]:
+    return one.point.peak, one.point.macs, one.point.instructions, one.point.flash
+
+
+def _fastest(one: Candidate) -> tuple[float, ...]:
+    return one.point.instructions, one.point.peak, one.point.macs, one.point.flash
+
+
+def _least_code(one: Candidate) -> tuple[float, ...]:
+    return one.point.flash, one.point.peak, one.point.instructions, one.point.macs
+
+
+def _front(candidates: list[Candidate]) -> list[Candidate]:
+    """Those that no other one beats in everything, least peak first."""
+    kept: list[Candidate] = []
+    for one in sorted(candidates, key=_least_ram):
+        if not any(k.point.macs <= one.point.macs and k.point.instructions <= one.point.instructions
+                   and k.point.flash <= one.point.flash for k in kept):
+            kept.append(one)
+    return kept
+
+
+def _prepared(copy: Module, name: str, scan: str, ctx: Context) -> Func:
+    """The function called `name`, made ready to run that way."""
+    trial = Context(ctx.target, current_pass=Schedule.name)
+    if scan == "columns":
+        ScanColumns().run(copy, trial)
+    func = copy.funcs[name]
+    if scan != "layers":
+        prepare_rows(func, ScanColumns().rewriter(copy, trial))
+    return func
+
+
+def _first_that_fits(candidates: Iterable[Candidate], limit: int, ctx: Context) -> Candidate | None:
+    """The first whose arena, all scratch included, has at most `limit` bytes."""
+    return next((c for c in candidates if c.point.peak <= limit and _arena_bytes(c, ctx) <= limit), None)
+
+
+def _arena_bytes(candidate: Candidate, ctx: Context) -> int:
+    """What the arena will have if the candidate is taken: found out by planning it, on a copy."""
+    copy = candidate.applied()
+    trial = Context(ctx.target, current_pass=Schedule.name)
+    LowerToMem().run(copy, trial)
+    PlanArena().run(copy, trial)
+    return sum(arena.size or 0 for arena in copy.arenas.values())
+
+
+def _too_large(least: Candidate, limit: int, name: str, ctx: Context) -> CompileError:
+    """What to say where nothing fits: the smallest that exists, and the segment that stops it."""
+    worst, ops = least.point.worst, Memory(least.func, 1).ops
+    layers = ops[worst.first:worst.end]
+    return error(f"schedule: no schedule of @{name} fits into {limit:,} bytes",
+                 loc=layers[0].loc,
+                 notes=(f"the smallest that was found has {_arena_bytes(least, ctx):,} bytes",
+                        f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): {worst.peak:,} bytes"),
+                 help="more may be computed again (macs=10%), or give it more RAM")
+
+
+def _span(ops: list[Op]) -> str:
+    names = list(dict.fromkeys(r.name for op in (ops[0], ops[-1]) for r in op.results))
+    return " to ".join(f"%{name}" for name in names)
+
+
+def _tell(plain: Candidate, points: list[Candidate], chosen: Candidate, ctx: Context) -> None:
+    point = chosen.point
+    macs = sum(op.macs() for op in plain.func.ops)
+    ctx.stat("planned-bytes", point.peak)
+    ctx.stat("bytes-op-by-op", plain.point.peak)
+    ctx.stat("instructions", point.instructions)
+    ctx.stat("instructions-op-by-op", plain.point.instructions)
+    ctx.stat("macs-again", point.macs)
+    ctx.stat("scan", chosen.scan)
+    ctx.stat("points", len(points))
+    ctx.remark(f"schedule: {point.peak:,} bytes, {_percent(point.instructions, plain.point.instructions)} instructions "
+               f"against {plain.point.peak:,} bytes op by op; " + ("; ".join(chosen.describe()) or "nothing streamed"))
+    ctx.found["schedule"] = {
+        "macs_layerwise": macs, "bytes_layerwise": plain.point.peak,
+        "instructions_layerwise": plain.point.instructions, "chosen": points.index(chosen),
+        "points": [candidate.facts() for candidate in points]}
+
+
+def _percent(value: int, base: int) -> str:
+    return f"{100 * value / base - 100:+.1f} %" if base else "+0 %"
+
+
+def _size(name: str, text: str) -> int | None:
+    """Bytes that a limit allows; None where it is `min` or `any`."""
+    if text in ("min", "any"):
+        return None
+    try:
+        return size_of(text)
+    except ValueError:
+        raise error(f"schedule: {name} should be min, any or a size such as 64K, not {text!r}") from None
+
+
+def _share(name: str, text: str) -> float | None:
+    """A share such as 5%; None where it is `any`."""
+    if text == "any":
+        return None
+    try:
+        share = float(text.removesuffix("%")) / 100
+    except ValueError:
+        share = -1.0
+    if not text.endswith("%") or share < 0:
+        raise error(f"schedule: {name} should be a share such as 5%, not {text!r}")
+    return share

@@ -31,7 +31,7 @@ from tinyir.registry import load_plugins
 from tinyir.rewrite import Rewriter
 from tinyir.types import TensorType
 
-from ._front import front_of, refined
+from ._front import apply_ways, front_of, refined
 from ._stored import Memory
 from ._stream_ways import can_stream, row_way, rows
 from ._ways import Scene, Way, whole
@@ -57,9 +57,7 @@ class StreamRows(Pass):
             ways = self._chosen(scene)
             ctx.stat("planned-bytes", max((way.peak for way in ways), default=0))
             groups = [scene.ops[way.first:way.end] for way in ways if way.apply is not None]
-            for way in ways:
-                if way.apply is not None:
-                    way.apply(func, module)
+            apply_ways(ways, func, module)
             ctx.stat("groups", len(groups))
             ctx.stat("streamed-ops", sum(map(len, groups)))
 

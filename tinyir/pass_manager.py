@@ -104,6 +104,8 @@ class Context:
     diagnostics: list[Diagnostic] = field(default_factory=list)
     stats: dict[str, dict[str, int | float | str]] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What passes found out that tools may show: plain data (numbers, texts, lists) by name of the pass."""
     current_pass: str = ""
     _analyses: dict[type[Any], tuple[int, int, Any]] = field(default_factory=dict)
 
