@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tinyir.diag import CompileError
-from tinyir.placement import Block, busiest_moment, place, search, verify
+from tinyir.placement import Block, Pairs, busiest_moment, place, search, verify
 from tinyir.placement.bounds import Heights
+from tinyir.placement.distances import Distances
 from tinyir.placement.problem import Problem, split
 from tinyir.placement.search import Ordering, Search
 
@@ -142,6 +143,86 @@ def test_heights_of_stacks() -> None:
 def test_blocks_without_bytes_and_no_blocks() -> None:
     assert place([Block(0, 2, 0), Block(1, 3, 5)]).offsets == (0, 0)
     assert place([]).peak == 0
+
+
+def least_peak_of_pairs(blocks: Sequence[Block], align: int, pairs: Pairs) -> int:
+    """By trying all offsets."""
+    best = [sum(b.size + align for b in blocks)]
+
+    def extend(offsets: list[int], peak: int) -> None:
+        if len(offsets) == len(blocks):
+            best[0] = min(best[0], peak)
+            return
+        block, here = blocks[len(offsets)], len(offsets)
+        for offset in range(0, best[0] - block.size, align):
+            if max(peak, offset + block.size) < best[0] and all(
+                    not block.meets(blocks[i]) or offset - other >= pairs.get((here, i), blocks[i].size)
+                    or other - offset >= pairs.get((i, here), block.size) for i, other in enumerate(offsets)):
+                extend([*offsets, offset], max(peak, offset + block.size))
+
+    extend([], 0)
+    return best[0]
+
+
+def random_pairs(rng: random.Random, blocks: Sequence[Block]) -> dict[tuple[int, int], int]:
+    """Older blocks that younger ones slide under."""
+    pairs: dict[tuple[int, int], int] = {}
+    for upper in range(len(blocks)):
+        for lower in range(upper + 1, len(blocks)):
+            if rng.random() < 0.4:
+                chained = any(lower == u for u, _ in pairs) or any(upper == w for _, w in pairs)
+                pairs[upper, lower] = rng.randint(1 if chained else 0, blocks[lower].size)
+    return pairs
+
+
+@pytest.mark.parametrize("align", [1, 2, 4])
+def test_pairs_slide_over_each_other(align: int) -> None:
+    """The least peak that trying all offsets finds, and known to be that."""
+    rng = random.Random(100 + align)
+    for _ in range(150):
+        blocks = [Block(b.lower, b.upper, min(b.size, 7)) for b in random_blocks(rng, rng.randint(2, 5))]
+        pairs = random_pairs(rng, blocks)
+        placement = place(blocks, align, pairs=pairs)
+        verify(blocks, placement.offsets, align, pairs)
+        least = least_peak_of_pairs(blocks, align, pairs)
+        assert placement.lower_bound <= least == placement.peak
+        assert placement.optimal
+
+
+def test_capacities_with_pairs_are_decided_right() -> None:
+    """The search alone, and what bounds it: no height below the least peak is refuted wrongly."""
+    rng = random.Random(12)
+    for _ in range(60):
+        blocks = [Block(0, 4, rng.randint(1, 6)) for _ in range(rng.randint(2, 5))]
+        pairs = random_pairs(rng, blocks)
+        least, problem = least_peak_of_pairs(blocks, 1, pairs), Problem.of(blocks, 1, pairs)
+        assert Heights(blocks, 1, 100, Distances(blocks, pairs, 1)).at_least(least) == least
+        for capacity in range(max(b.size for b in blocks), least + 2):
+            for follow in (False, True):
+                outcome = Search(problem, capacity).run(Ordering(problem.size, follow), 10_000)
+                assert outcome == ("placed" if capacity >= least else "impossible")
+
+
+def test_sliding_over_one_another() -> None:
+    """A chain of stored tensors: each begins 10 bytes below the one that it is made of."""
+    chain = [Block(i, i + 2, 100) for i in range(8)]
+    placement = place(chain, pairs={(i, i + 1): 10 for i in range(7)})
+    assert (placement.offsets, placement.lower_bound) == ((70, 60, 50, 40, 30, 20, 10, 0), 170)
+
+
+@pytest.mark.parametrize(("pairs", "message"), [
+    ({(0, 1): 5}, "blocks 0 and 1 have the distance 5"), ({(0, 1): -1}, "distance -1"), ({(0, 0): 1}, "blocks 0 and 0"),
+    ({(0, 1): 0, (1, 2): 0}, "block 1 has the distance 0 to one block above it and to one below it")])
+def test_pairs_that_make_no_sense(pairs: dict[tuple[int, int], int], message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        place([Block(0, 2, 4)] * 3, pairs=pairs)
+
+
+def test_verify_knows_distances() -> None:
+    blocks = [Block(0, 2, 4), Block(1, 3, 4)]
+    verify(blocks, [2, 0], 1, {(0, 1): 2})
+    with pytest.raises(CompileError, match="blocks 0 and 1 are needed at the same time and share bytes"):
+        verify(blocks, [1, 0], 1, {(0, 1): 2})
 
 
 @pytest.mark.parametrize("block", [Block(0, 1, -1), Block(3, 3, 1)])

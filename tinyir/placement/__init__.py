@@ -5,14 +5,16 @@
     Block(lower=0, upper=9, size=4)             offset 0              2 2 2 2 2 2 2 2 2     0..3
 
 `place` tries greedy orders first, then searches exactly; `Placement` carries the offsets, the peak and a proved lower
-bound. The files: `block` the facts, `bounds` what no placement can beat, `greedy` first answers, `problem` a connected
-part as arrays, `search` the exact search within one capacity, `minimise` the loop over capacities.
+bound. The files: `block` the facts, `distances` blocks that slide over each other, `bounds` what no placement can beat,
+`greedy` first answers, `problem` a connected part as arrays, `search` the exact search within one capacity, `minimise`
+the loop over capacities.
 """
 
 from __future__ import annotations
 
 from .block import Block, Placement, verify
 from .bounds import busiest_moment
+from .distances import Pairs
 from .minimise import DEFAULT_NODES, place
 
-__all__ = ["DEFAULT_NODES", "Block", "Placement", "busiest_moment", "place", "verify"]
+__all__ = ["DEFAULT_NODES", "Block", "Pairs", "Placement", "busiest_moment", "place", "verify"]

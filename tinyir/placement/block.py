@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..diag import CompileError, Diagnostic
@@ -45,11 +45,14 @@ class Placement:
         return f"{self.peak} bytes, at most {gap} ({100 * gap / self.peak:.1f} %) above the optimum"
 
 
-def verify(blocks: Sequence[Block], offsets: Sequence[int], align: int = 1) -> None:
-    """Check, from the definition alone, that offsets are aligned and that blocks that meet do not overlap.
+def verify(blocks: Sequence[Block], offsets: Sequence[int], align: int = 1,
+           pairs: Mapping[tuple[int, int], int] | None = None) -> None:
+    """Check, from the definition alone, that offsets are aligned and that blocks that meet do not overlap, or are as
+    far apart as they have to be (`pairs`, see `distances`).
 
     Raises CompileError (internal: only a bug leads here) with every pair that is wrong.
     """
+    pairs = pairs or {}
     if len(blocks) != len(offsets):
         raise _wrong([f"{len(blocks)} blocks have {len(offsets)} offsets"])
     problems = [f"block {i} lies at {offset}, which is not a multiple of {align}, or negative"
@@ -57,7 +60,8 @@ def verify(blocks: Sequence[Block], offsets: Sequence[int], align: int = 1) -> N
     for i, one in enumerate(blocks):
         for j in range(i):
             other = blocks[j]
-            apart = offsets[i] + one.size <= offsets[j] or offsets[j] + other.size <= offsets[i]
+            apart = offsets[j] - offsets[i] >= pairs.get((j, i), one.size) \
+                or offsets[i] - offsets[j] >= pairs.get((i, j), other.size)
             if not apart and one.meets(other):
                 problems.append(f"blocks {j} and {i} are needed at the same time and share bytes")
     if problems:

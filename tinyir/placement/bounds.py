@@ -3,27 +3,35 @@
 Some placement of least peak has every block on the ground or on top of another one. Its peak is then the height of a
 stack: a sum of sizes (each rounded up to the alignment, but for the topmost). Loads of 10 with blocks of 4 and 6 only
 leave 10, 12, 14, ... as peaks to think about; a search that refutes 10 has proved 12.
+
+Blocks that slide over each other (`distances`) need together no less than the sum of their sizes without what each pair
+can have in common; and what lies on top of such a block begins at one of several heights above its beginning.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .block import Block
+
+if TYPE_CHECKING:
+    from .distances import Distances
 
 __all__ = ["Heights", "busiest_moment", "load", "rounded"]
 
 
-def load(blocks: Sequence[Block], align: int = 1) -> int:
+def load(blocks: Sequence[Block], align: int = 1, distances: Distances | None = None) -> int:
     """The most bytes that are needed at one time, with what alignment wastes between blocks: a lower bound."""
-    return busiest_moment(blocks, align)[1]
+    return busiest_moment(blocks, align, distances)[1]
 
 
-def busiest_moment(blocks: Sequence[Block], align: int = 1) -> tuple[int, int]:
+def busiest_moment(blocks: Sequence[Block], align: int = 1, distances: Distances | None = None) -> tuple[int, int]:
     """The first time at which most bytes are needed, and how many."""
     moments = sorted({block.lower for block in blocks})
-    loads = [(moment, _load_at([b for b in blocks if b.lower <= moment < b.upper], align)) for moment in moments]
+    loads = [(moment, _load_at([b for b in blocks if b.lower <= moment < b.upper], align)
+              - (distances.saved_at(moment) * align if distances else 0)) for moment in moments]
     return max(loads, key=lambda found: found[1], default=(0, 0))
 
 
@@ -42,12 +50,14 @@ class Heights:
 
     _MOST_UNITS = 1 << 22  # beyond that, what is gained is less than what the sums cost
 
-    def __init__(self, blocks: Sequence[Block], align: int, limit: int) -> None:
+    def __init__(self, blocks: Sequence[Block], align: int, limit: int, distances: Distances | None = None) -> None:
         self._sizes = sorted({block.size for block in blocks})
-        steps = [rounded(block.size, align) for block in blocks]
-        self._unit = math.gcd(*steps)
+        steps = distances.steps() if distances else [{rounded(block.size, align) // align} for block in blocks]
+        unit = math.gcd(*(step for several in steps for step in several))
+        self._unit = unit * align
         units = limit // self._unit + 1
-        self._sums = -1 if units > self._MOST_UNITS else _sums([s // self._unit for s in steps], units)
+        self._sums = -1 if units > self._MOST_UNITS else _sums([[s // unit for s in several] for several in steps],
+                                                               units)
 
     def at_least(self, height: int) -> int:
         """The lowest height from `height` on, or `height` itself when there is none up to the limit."""
@@ -63,9 +73,11 @@ class Heights:
         return (first + (above & -above).bit_length() - 1) * self._unit
 
 
-def _sums(steps: Sequence[int], units: int) -> int:
-    """A number whose bit k says that some of `steps` add up to k, for k up to `units`."""
+def _sums(steps: Sequence[Sequence[int]], units: int) -> int:
+    """A number whose bit k says that k is a sum of steps, at most one from each of `steps`, for k up to `units`."""
     sums, mask = 1, (1 << (units + 1)) - 1
-    for step in steps:
-        sums |= (sums << step) & mask
+    for several in steps:
+        before = sums
+        for step in several:
+            sums |= (before << step) & mask
     return sums

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .block import Block
+from .distances import Pairs
 
 __all__ = ["peak_of", "place_greedily"]
 
@@ -23,11 +24,11 @@ _ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
 )
 
 
-def place_greedily(blocks: Sequence[Block], align: int, enough: int) -> list[int]:
+def place_greedily(blocks: Sequence[Block], align: int, enough: int, pairs: Pairs) -> list[int]:
     """An offset for each block: the best of several orders, or the first whose peak is `enough` or less."""
     best: list[int] = []
     for key in _ORDERS:
-        offsets = _place_in_order(blocks, sorted(range(len(blocks)), key=lambda i: key(blocks[i])), align)
+        offsets = _place_in_order(blocks, sorted(range(len(blocks)), key=lambda i: key(blocks[i])), align, pairs)
         if not best or peak_of(blocks, offsets) < peak_of(blocks, best):
             best = offsets
         if peak_of(blocks, best) <= enough:
@@ -40,22 +41,24 @@ def peak_of(blocks: Sequence[Block], offsets: Sequence[int]) -> int:
     return max((offset + block.size for block, offset in zip(blocks, offsets, strict=True)), default=0)
 
 
-def _place_in_order(blocks: Sequence[Block], order: Sequence[int], align: int) -> list[int]:
+def _place_in_order(blocks: Sequence[Block], order: Sequence[int], align: int, pairs: Pairs) -> list[int]:
     offsets = [0] * len(blocks)
     placed: list[int] = []
     for number in order:
         block = blocks[number]
-        taken = sorted((offsets[p], offsets[p] + blocks[p].size) for p in placed if block.meets(blocks[p]))
-        offsets[number] = _lowest_gap(block.size, taken, align)
+        taken = sorted((offsets[p] - pairs.get((p, number), block.size),
+                        offsets[p] + pairs.get((number, p), blocks[p].size))
+                       for p in placed if block.meets(blocks[p]))
+        offsets[number] = _lowest_gap(taken, align)
         placed.append(number)
     return offsets
 
 
-def _lowest_gap(size: int, taken: Sequence[tuple[int, int]], align: int) -> int:
-    """The lowest multiple of `align` from which `size` bytes are outside all of `taken`."""
+def _lowest_gap(taken: Sequence[tuple[int, int]], align: int) -> int:
+    """The lowest multiple of `align` that lies between the ends of none of `taken`, which is sorted."""
     offset = 0
-    for begin, end in taken:
-        if offset + size <= begin:
+    for below, above in taken:
+        if offset <= below:
             return offset
-        offset = max(offset, -(-end // align) * align)
+        offset = max(offset, -(-above // align) * align)
     return offset

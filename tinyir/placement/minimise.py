@@ -20,6 +20,7 @@ from ..diag import error
 from ..ir import Array
 from .block import Block, Placement
 from .bounds import Heights, load
+from .distances import Distances, Pairs, check_pairs, part_of
 from .greedy import peak_of, place_greedily
 from .problem import Problem, split
 from .search import Ordering, Outcome, Search
@@ -30,16 +31,18 @@ DEFAULT_NODES = 20_000  # one or two seconds where all of them are needed, which
 _FIRST_EFFORT = 4000   # nodes for one capacity in the first round, for all orderings together
 
 
-def place(blocks: Sequence[Block], align: int = 1, *, capacity: int | None = None, nodes: int = DEFAULT_NODES,
-          stop: Callable[[], bool] = lambda: False) -> Placement:
+def place(blocks: Sequence[Block], align: int = 1, *, pairs: Pairs | None = None, capacity: int | None = None,
+          nodes: int = DEFAULT_NODES, stop: Callable[[], bool] = lambda: False) -> Placement:
     """Offsets for `blocks`, multiples of `align` bytes, whose peak is as low as `nodes` nodes of search can make it.
 
-    With `capacity` any peak of at most so many bytes will do. `stop` is asked before each node whether to give up.
-    Blocks of size 0 lie at 0. Raises CompileError on blocks with a negative size or without any lifetime.
+    Blocks in `pairs` may slide over each other (`distances`). With `capacity` any peak of at most so many bytes will
+    do. `stop` is asked before each node whether to give up. Blocks of size 0 lie at 0. Raises CompileError on blocks
+    with a negative size or without any lifetime, and on pairs that make no sense.
     """
     _check(blocks)
+    check_pairs(blocks, pairs or {})
     real = [number for number, block in enumerate(blocks) if block.size]
-    minimiser = _Minimiser([blocks[n] for n in real], align, capacity or 0, nodes, stop)
+    minimiser = _Minimiser([blocks[n] for n in real], part_of(pairs or {}, real), align, capacity or 0, nodes, stop)
     minimiser.run()
     offsets = [0] * len(blocks)
     for number, offset in zip(real, minimiser.offsets, strict=True):
@@ -57,11 +60,13 @@ def _check(blocks: Sequence[Block]) -> None:
 class _Minimiser:
     """The state of `place`: `bound` <= the least peak <= `peak`, which is that of `offsets`."""
 
-    def __init__(self, blocks: Sequence[Block], align: int, enough: int, nodes: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, blocks: Sequence[Block], pairs: Pairs, align: int, enough: int, nodes: int,
+                 stop: Callable[[], bool]) -> None:
         self._blocks, self._align, self._enough, self._budget, self._stop = blocks, align, enough, nodes, stop
+        self._pairs, self._distances = pairs, Distances(blocks, pairs, align)
         self.nodes = 0
-        self.bound = load(blocks, align)
-        self.offsets = place_greedily(blocks, align, max(self.bound, enough))
+        self.bound = load(blocks, align, self._distances)
+        self.offsets = place_greedily(blocks, align, max(self.bound, enough), pairs)
         self.peak = peak_of(blocks, self.offsets)
         self._groups = [] if self._done else split(blocks)
 
@@ -69,7 +74,7 @@ class _Minimiser:
         """Bring `bound` and `peak` together, as far as the budget goes."""
         if self._done:
             return
-        self._heights = Heights(self._blocks, self._align, self.peak)
+        self._heights = Heights(self._blocks, self._align, self.peak, self._distances)
         self.bound = min(self._heights.at_least(self.bound), self.peak)
         effort = _FIRST_EFFORT
         while not self._finished:
@@ -105,7 +110,7 @@ class _Minimiser:
             blocks = [self._blocks[number] for number in group]
             if peak_of(blocks, [self.offsets[number] for number in group]) <= target:
                 continue
-            outcome, offsets = self._search(blocks, target, effort)
+            outcome, offsets = self._search(blocks, part_of(self._pairs, group), target, effort)
             if outcome != "placed":
                 return outcome
             for number, offset in zip(group, offsets, strict=True):
@@ -113,8 +118,8 @@ class _Minimiser:
         self.peak = peak_of(self._blocks, self.offsets)
         return "placed"
 
-    def _search(self, blocks: Sequence[Block], target: int, effort: int) -> tuple[Outcome, list[int]]:
-        problem = Problem.of(blocks, self._align)
+    def _search(self, blocks: Sequence[Block], pairs: Pairs, target: int, effort: int) -> tuple[Outcome, list[int]]:
+        problem = Problem.of(blocks, self._align, pairs)
         search, orderings = Search(problem, target), _orderings(problem)
         outcome: Outcome = "stopped"
         for ordering in orderings:

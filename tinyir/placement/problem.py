@@ -9,13 +9,14 @@ Time is cut into *sections* at every moment where a block begins or ends; within
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..ir import Array
 from .block import Block
 from .bounds import rounded
+from .distances import Distances, Pairs
 
 __all__ = ["Problem", "split"]
 
@@ -40,9 +41,13 @@ class Problem:
     member_counts: list[int]  # [S]
     spans: Array        # the sections of every block
     span_starts: Array  # [N]
+    above: Array | None = None
+    """[N, N] units that block i begins above the beginning of block j at least; None: as many as j has, always."""
+    shared: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """The blocks that a block slides over, or under, and how many units the two have in common at most."""
 
     @classmethod
-    def of(cls, blocks: Sequence[Block], align: int) -> Problem:
+    def of(cls, blocks: Sequence[Block], align: int, pairs: Pairs | None = None) -> Problem:
         """`blocks` have sizes above zero."""
         times = sorted({b.lower for b in blocks} | {b.upper for b in blocks})
         section = {time: number for number, time in enumerate(times)}
@@ -55,9 +60,25 @@ class Problem:
         members, member_starts = _joined(alive)
         spans, span_starts = _joined([np.arange(b, e) for b, e in zip(begin, end, strict=True)])
         size = np.array([rounded(b.size, align) // align for b in blocks])
-        return cls(tuple(blocks), align, size, np.array([size[a].sum() for a in alive]),
+        load, shared = np.array([size[a].sum() for a in alive]), dict[int, list[tuple[int, int]]]()
+        distances = Distances(blocks, pairs or {}, align)
+        for one, other, units in distances.savings():
+            shared.setdefault(one, []).append((other, units))
+            shared.setdefault(other, []).append((one, units))
+            load[max(begin[one], begin[other]):min(end[one], end[other])] -= units
+        return cls(tuple(blocks), align, size, load,
                    np.array([waste[a].max(initial=0) for a in alive]), overlaps, begin, end,
-                   members, member_starts, [len(a) for a in alive], spans, span_starts)
+                   members, member_starts, [len(a) for a in alive], spans, span_starts,
+                   distances.matrix() if distances else None, shared)
+
+    def above_block(self, block: int) -> Array:
+        """The units that others begin above the beginning of `block` at least: a number, or one for each of them."""
+        return self.size[block] if self.above is None else self.above[:, block]
+
+    def above_others(self, blocks: Array) -> Array:
+        """For each of `blocks` [K], the units that it begins above the beginning of each block at least: [N] or [K, N].
+        """
+        return self.size if self.above is None else self.above[blocks]
 
     def members_of(self, section: int) -> Array:
         """The blocks that are alive in `section`."""

@@ -12,6 +12,9 @@ A step is wrong when a block must lie above the capacity, or when what is free i
 lowest of its members (the spatial inference of that paper). A block whose neighbours all lie higher than its top is
 placed at once: nothing is gained by having it elsewhere (dominance, there in a weaker form).
 
+"On top of b" is as far above the beginning of b as the pair needs (`distances`), which may be less than b is long. Of
+blocks that may begin at one address those go first that others may lie on there.
+
 New here is *conflict-directed backjumping*: every fact knows the decisions that it rests on, as the bits of an integer.
 A failure that does not rest on the last decision is no business of its alternative: the search goes back to the last
 decision that it does rest on. So parts of a network that have little to do with each other do not multiply their work.
@@ -120,13 +123,17 @@ class Search:
     def _put(self, state: _State, block: int, reason: int) -> None:
         """Place `block` at its lowest offset. Arrays of `state` are replaced, never written to: others hold them."""
         problem, place = self.problem, int(state.low[block])
-        top = place + int(problem.size[block])
+        top = place + problem.above_block(block)
         raised = problem.overlaps[block] & (state.low < top)
         state.low = np.where(raised, top, state.low)
         state.low[block] = _PLACED
         state.support = np.where(raised, block, state.support)
         state.free = state.free.copy()
         state.free[problem.begin[block]:problem.end[block]] -= problem.size[block]
+        for other, units in problem.shared.get(block, ()):
+            if state.low[other] < _PLACED:
+                begin, end = (problem.begin[b] for b in (block, other)), (problem.end[b] for b in (block, other))
+                state.free[max(begin):min(end)] += units
         state.banned = {b: why for b, why in state.banned.items() if not raised[b]}
         self._places[block], self._reason[block] = place, reason
 
@@ -140,6 +147,8 @@ class Search:
                 raise _Conflict(self._why_all(state))
             return None
         candidates = np.flatnonzero(eligible == lowest)
+        if self.problem.above is not None:
+            candidates = _undermost(candidates, self.problem.above)
         if ordering.follow and len(candidates) > 1:
             needs = self.problem.busiest(state.free)[candidates]
             candidates = candidates[needs == needs.max()]
@@ -164,9 +173,9 @@ class Search:
         if not state.banned:
             return lifted
         blocks = np.array(list(state.banned))
-        neighbours = self.problem.overlaps[blocks]
+        neighbours, above = self.problem.overlaps[blocks], self.problem.above_others(blocks)
         for _ in range(_ROUNDS):
-            tops = np.where(neighbours, lifted[-1] + self.problem.size, _PLACED).min(axis=1)
+            tops = np.where(neighbours, lifted[-1] + above, _PLACED).min(axis=1)
             if not np.any(tops > lifted[-1][blocks]):
                 break
             new = lifted[-1].copy()
@@ -195,15 +204,25 @@ class Search:
         problem, lows = self.problem, state.lifted[-1]
         least = np.minimum.reduceat(floors[problem.spans], problem.span_starts)
         alone = np.flatnonzero((least >= state.low) & (state.low < _PLACED))
-        above = np.where(problem.overlaps[alone], lows, _PLACED).min(axis=1, initial=_PLACED)
         found = []
-        for block in alone[above >= state.low[alone] + problem.size[alone]].tolist():
+        for block in alone[self._out_of_the_way(alone, state.low, lows)].tolist():
             reason = self._why(state, np.flatnonzero(problem.overlaps[block]), {})
             reason |= self._reasons(state.support[[block]])
             if block in state.banned:
                 raise _Conflict(reason | state.banned[block])
             found.append((block, reason))
         return found
+
+    def _out_of_the_way(self, blocks: Array, low: Array, lows: Array) -> Array:
+        """Which of `blocks` are below all their neighbours, at their lowest offsets."""
+        problem = self.problem
+        if problem.above is None:
+            above = np.where(problem.overlaps[blocks], lows, _PLACED).min(axis=1, initial=_PLACED)
+            found: Array = above >= low[blocks] + problem.size[blocks]
+            return found
+        above = np.where(problem.overlaps[blocks], lows - problem.above[:, blocks].T, _PLACED)
+        below: Array = above.min(axis=1, initial=_PLACED) >= low[blocks]
+        return below
 
     # -- reasons -----------------------------------------------------------------------------------------------------
 
@@ -235,7 +254,7 @@ class Search:
 
     def _why_not_below(self, state: _State, block: int) -> int:
         """The decisions that keep `block` and its free neighbours from lying below the lowest offset of `block`."""
-        place, size = state.low[block], self.problem.size
+        place, size = state.low[block], self.problem.above_others(np.array(block))
         others = self.problem.overlaps[block] & (size <= place) & (state.low < _PLACED)
         short = others & (state.low + size <= place)  # only a ban keeps these up
         reason = self._reasons(np.append(state.support[others & ~short], state.support[block]))
@@ -247,6 +266,12 @@ class Search:
         for why in state.banned.values():
             reason |= why
         return reason
+
+
+def _undermost(blocks: Array, above: Array) -> Array:
+    """Of `blocks`, which may begin at one address, those that none of the others has to lie below."""
+    found: Array = blocks[(above[np.ix_(blocks, blocks)] > 0).all(axis=1)]
+    return found
 
 
 def _go_back(decisions: list[_Decision], conflict: int) -> _State | None:
