@@ -25,7 +25,7 @@ from tinyir.ir import Func, Module
 from ._stored import Memory
 from ._ways import Provider, Scene, Way
 
-__all__ = ["Point", "apply_ways", "front_of", "refined", "ways_of"]
+__all__ = ["Point", "apply_ways", "front_of", "ways_of"]
 
 _MOST = 48
 _PART = 1 / 512
@@ -107,6 +107,20 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
     The first provider has ways to run single ops as they stand, so that there always is a point.
     """
     ways = ways_of(scene, providers)
+    asked: set[Way] = set()
+    while True:
+        labels = _labels(scene, ways, most_macs)
+        used = {way for here in labels for label in here if (way := label.way) is not None and way.variants is not None}
+        if used <= asked:
+            return [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
+        for way in sorted(used - asked, key=lambda way: (way.end, way.first, way.peak)):
+            ways[way.end - 1] += way.variants() if way.variants is not None else []
+        ways = [_undominated(here) for here in ways]
+        asked |= used
+
+
+def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list[list[_Label]]:
+    """For each number of first ops, the best ways through them."""
     total = sum(way.instructions for here in ways for way in here if way.end - way.first == 1)
     macs = sum(op.macs() for op in scene.ops)
     floor = _least_peak(ways, most_macs)
@@ -116,7 +130,7 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
                         label.flash + way.flash, way, label)
                  for way in here for label in labels[way.first] if label.macs + way.macs <= most_macs]
         labels.append(_thinned(grown, total, macs))
-    return [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
+    return labels
 
 
 def _least_peak(ways: Sequence[Sequence[Way]], most_macs: int) -> int:
@@ -163,18 +177,6 @@ def _point(label: _Label) -> Point:
         ways.append(here.way)
         here = here.before
     return _along(tuple(reversed(ways)))
-
-
-def refined(points: Iterable[Point]) -> list[Point]:
-    """The points with each of their ways searched for longer."""
-    known: dict[Way, Way] = {}
-
-    def better(way: Way) -> Way:
-        if way not in known:
-            known[way] = way.refined()
-        return known[way]
-
-    return [_along(tuple(map(better, point.ways))) for point in points]
 
 
 def apply_ways(ways: Iterable[Way], func: Func, module: Module) -> None:

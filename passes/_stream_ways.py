@@ -19,7 +19,7 @@ from tinyir.ir import Block, Func, Module, Result, Value
 from tinyir.opdef import Op
 from tinyir.ops import Stream, Yield
 from tinyir.registry import STREAMS
-from tinyir.row_schedule import RowSchedule, folds_rows, in_rows, schedule_rows
+from tinyir.row_schedule import RowSchedule, folds_rows, in_rows, schedule_rows, work_rows
 
 from ._ways import Scene, Way, provides
 
@@ -66,12 +66,26 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             continue
         if fresh or _is_held(scene, index, readers, ops, schedule):
             held, size = held + size, fresh
-        waits = schedule.keeps[index][0] > 1
-        for place in range(0 if waits else index, max(readers, default=index) + 1):
+        begin, last = index, max(readers, default=index)
+        if schedule.keeps[index][0] > 1:
+            begin, last = 0, max(last, _last_while_waiting(index, ops, schedule))
+        for place in range(begin, last + 1):
             flight[place] += size
     for index, op in enumerate(ops):
         flight[index] += memory.aligned(scene.work(op, _rate(schedule, index)).scratch)
     return RowBytes(memory.before[first] + held + max(flight), held)
+
+
+def _last_while_waiting(index: int, ops: Sequence[Op], schedule: RowSchedule) -> int:
+    """The last op that runs in a step behind which rows of op number `index` wait for their ring."""
+    steps = np.arange(schedule.steps)
+    pace, height, (every, phase) = schedule.paces[index], work_rows(ops[index]), schedule.keeps[index]
+    waiting = pace.done_array(steps + 1, height) > pace.done_array(steps + 1 - (steps - phase) % every, height)
+    for place in reversed(range(len(ops))):
+        done, rows = schedule.paces[place].done_array, work_rows(ops[place])
+        if bool((waiting & (done(steps + 1, rows) > done(steps, rows))).any()):
+            return place
+    return index
 
 
 def _rate(schedule: RowSchedule, index: int) -> Fraction:
@@ -105,7 +119,7 @@ def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
         return None
     if end - first < 2:
         return []
-    return [row_way(scene, first, end, count) for count in scene.rows]
+    return [row_way(scene, first, end, scene.rows[0])]
 
 
 def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule | None = None) -> Way:
@@ -118,11 +132,15 @@ def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule
     return Way(first, end, found.peak, found.held,
                sum(w.instructions for w in works) + copied + made.steps * len(ops) * _STEP,
                flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, made),
-               refine=None if schedule else partial(_patient_way, scene, first, end, rows))
+               variants=None if schedule else partial(_variants, scene, first, end, rows))
 
 
-def _patient_way(scene: Scene, first: int, end: int, rows: int) -> Way:
-    return row_way(scene, first, end, rows, patient_rows(scene, first, end, rows))
+def _variants(scene: Scene, first: int, end: int, rows: int) -> list[Way]:
+    """The same number of rows a step, but patient; and more rows a step."""
+    more = scene.rows[1:] if rows == scene.rows[0] else ()
+    highest = max(work_rows(op) for op in scene.ops[first:end])
+    return [row_way(scene, first, end, rows, patient_rows(scene, first, end, rows)),
+            *(row_way(scene, first, end, count) for count in more if count < highest)]
 
 
 def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:

@@ -50,8 +50,8 @@ class Way:
     by them or not, and all that they need in between. `held` is the part of it that longer segments with the same end
     need as well; it ends the search for them. `macs` counts what is computed more than once. `apply(ops, func, module)`
     puts the ops of the segment, in whatever copy of the function, into the region that runs them so; it may not touch
-    others. `refine` gives a better way for the same segment, at the
-    price of a longer search: it is asked of those that are on the front.
+    others. `variants` gives other ways for the segment; it is asked of those that lie on some way through all ops that
+    is worth keeping.
     """
 
     first: int
@@ -63,11 +63,8 @@ class Way:
     flash: int = 0
     text: str = field(default="", compare=False)
     apply: Callable[[list[Op], Func, Module], None] | None = field(default=None, compare=False)
-    refine: Callable[[], Way] | None = field(default=None, compare=False)
+    variants: Callable[[], list[Way]] | None = field(default=None, compare=False)
 
-    def refined(self) -> Way:
-        """The better way, if there is one."""
-        return self if self.refine is None else self.refine()
 
 
 @dataclass

@@ -29,7 +29,7 @@ from tinyir.opdef import Op
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import WAYS, load_plugins
 
-from ._front import Point, apply_ways, front_of, refined
+from ._front import Point, apply_ways, front_of
 from ._stored import Memory
 from ._ways import Provider, Scene, whole
 from .lower_to_mem import LowerToMem
@@ -110,7 +110,7 @@ class Schedule(Pass):
             func = _prepared(copy, name, scan, ctx)
             scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs)
             asked = providers[:1] if scan == "layers" else providers
-            points = refined(front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops))))
+            points = front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops)))
             found += [Candidate(scan, copy, func, point) for point in points]
         return found
 

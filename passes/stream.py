@@ -31,9 +31,9 @@ from tinyir.registry import load_plugins
 from tinyir.rewrite import Rewriter
 from tinyir.types import TensorType
 
-from ._front import apply_ways, front_of, refined
+from ._front import apply_ways, front_of
 from ._stored import Memory
-from ._stream_ways import can_stream, row_way, rows
+from ._stream_ways import can_stream, patient_rows, row_way, rows
 from ._ways import Scene, Way, whole
 
 
@@ -64,15 +64,19 @@ class StreamRows(Pass):
     def _chosen(self, scene: Scene) -> tuple[Way, ...]:
         """How to run all ops: in groups of at least two each, neighbours in the order of execution, or one by one."""
         if not (self.until or self.cuts):
-            return refined(front_of(scene, [whole, rows])[:1])[0].ways
+            return front_of(scene, [whole, rows])[0].ways
         stops = _ops_called([n for n in self.cuts.split("/") if n], scene.func)
         last = _ops_called([self.until], scene.func) if self.until else []
         groups = [g for run in streamable_runs(scene.ops) for g in _cut(run, stops, last, scene.func) if len(g) > 1]
         inside = {op for group in groups for op in group}
         alone = [way for i, op in enumerate(scene.ops) if op not in inside for way in whole(scene, i, i + 1) or ()]
         begins = [scene.memory.place[group[0]] for group in groups]
-        return (*alone, *(row_way(scene, first, first + len(group), self.rows).refined()
+        return (*alone, *(_patient(scene, first, first + len(group), self.rows)
                           for first, group in zip(begins, groups, strict=True)))
+
+
+def _patient(scene: Scene, first: int, end: int, rows: int) -> Way:
+    return row_way(scene, first, end, rows, patient_rows(scene, first, end, rows))
 
 
 def prepare_rows(func: Func, rewriter: Rewriter) -> None:
