@@ -30,7 +30,7 @@ from .driver import Compiled, Emission
 from .program import Sample
 from .recording import kernel_calls, record
 
-__all__ = ["IntegerGraph", "Report", "compare_all", "compare_c", "different_bytes", "reading"]
+__all__ = ["IntegerGraph", "Report", "aligned", "compare_all", "compare_c", "different_bytes", "reading"]
 
 _INTEGER = ("QLinear", "QGemm", "QAttention", "MatMulInteger", "ConvInteger", "DequantizeLinear")
 """Beginnings of the names of operators that compute on integers, or exactly from them."""
@@ -274,10 +274,10 @@ def _some_channels(tensor: Array, like: Array) -> Array | None:
     wide, mine = tensor.reshape(-1, tensor.shape[-1]), like.reshape(-1, like.shape[-1])
     if wide.shape[0] != mine.shape[0] or wide.shape[1] <= mine.shape[1]:
         return None
-    return wide[:, _aligned(mine, wide)].reshape(like.shape)
+    return wide[:, aligned(mine, wide)].reshape(like.shape)
 
 
-def _aligned(mine: Array, wide: Array) -> list[int]:
+def aligned(mine: Array, wide: Array) -> list[int]:
     """For each column of `mine` one of `wide`, in order: equal ones if that is possible, else those that differ least.
     """
     columns, wanted = ([row.tobytes() for row in np.ascontiguousarray(a.T)] for a in (wide, mine))

@@ -6,12 +6,13 @@
 This is the comparison without a go-between: `all_tensors` compares the interpreter with onnxruntime and the C with the
 interpreter. A node that onnxruntime computes in float is named in `no_integer_kernel`: there the definition is the
 interpreter's, and onnxruntime goes on from the C's own bytes, so that everything behind it is compared all the same.
-Where it cannot (the C's array has another number of channels) the calls from there on are left to the other pair.
+Where dead channels were removed from what the C has, onnxruntime keeps its own: constant ones, or ones that nobody
+reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -21,7 +22,7 @@ from tinyir.diag import origins
 from tinyir.ir import Array, Value
 from tinyir.opdef import Op
 
-from .all_tensors import IntegerGraph, Report, different_bytes, reading
+from .all_tensors import IntegerGraph, Report, aligned, different_bytes, reading
 from .driver import Compiled, Emission
 from .program import Sample
 from .recording import kernel_calls, record
@@ -44,54 +45,108 @@ def compare_c_directly(compiled: Compiled, emission: Emission, graph: IntegerGra
     first = next(recorded)
     plan = _plan(calls, graph, first, graph.tensors(samples[0]), report)
     for sample, arrays in zip(samples, chain([first], recorded), strict=True):
-        given = {tensor: np.ascontiguousarray(turn(arrays[number])) for tensor, (number, turn) in plan.given.items()}
-        _compare(report, plan, arrays, graph.tensors(sample, given))
+        _compare(report, plan, arrays, _tensors(graph, plan, sample, arrays))
     return report
 
 
-Turn = Callable[[Array], Array]
+@dataclass(frozen=True)
+class _Given:
+    """A tensor that onnxruntime gets from a call."""
+
+    tensor: str
+    shape: tuple[int, ...]
+    last: bool
+    """Whether the C has its channels last, and the tensor first."""
+    source: int | None = None
+    """The call that it reads and has its channels, where these are fewer than the tensor's."""
 
 
 @dataclass(frozen=True)
 class _Plan:
     """What is done with the calls, by their numbers."""
 
-    pairs: list[tuple[int, Op, str]]
+    pairs: dict[int, tuple[Op, str]]
     """Calls whose bytes have to equal a tensor."""
-    given: dict[str, tuple[int, Turn]]
-    """Tensors that onnxruntime gets from a call, and how its array is turned to the tensor's order of axes."""
+    given: dict[int, _Given]
 
 
 def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], tensors: Mapping[str, Array],
           report: Report) -> _Plan:
     """`arrays` and `tensors` belong to one sample; nodes that onnxruntime computes in float are put into `report`."""
-    plan = _Plan([], {})
+    plan = _Plan({}, {})
+    writers: dict[Value, int] = {}
     ours_alone: set[Value] = set()  # buffers whose contents follow our definition, and onnxruntime has not got them
     for number, op in enumerate(calls):
+        source = next((writers[root] for v in op.reads if (root := _root(v)) in writers), None)
         tensor = graph.tensor_of(op)
+        if op.opname == "k.transpose" and source in plan.pairs:
+            tensor = plan.pairs[source][1]  # the same bytes in another order
         inexact = tensor is not None and not graph.is_exact(tensor)
         node = ", ".join(origins(op.loc))
         if inexact and node not in report.no_integer_kernel:
             report.no_integer_kernel.append(node)
+        writers[_root(op.writes[0])] = number
         if not inexact and not any(_root(v) in ours_alone for v in op.reads):
-            plan.pairs.extend([] if tensor is None else [(number, op, tensor)])
-        elif tensor is not None and (turn := _turn(arrays[number], tensors[tensor])) is not None:
-            plan.given[tensor] = number, turn
+            plan.pairs.update({} if tensor is None else {number: (op, tensor)})
+        elif tensor is not None and (given := _given(plan, arrays, number, source, tensor, tensors[tensor])):
+            plan.given[number] = given
         else:
             ours_alone.update(_root(v) for v in op.writes)
     report.tensors = len(plan.pairs)
     return plan
 
 
-def _turn(mine: Array, tensor: Array) -> Turn | None:
-    """What makes an array like `mine` one like `tensor`: as it is or channels first, the closer one where both fit."""
-    shape = tensor.shape
-    last = (shape[0], *shape[2:], shape[1]) if tensor.ndim >= 3 else shape
-    turns: list[Turn] = [lambda a: a.reshape(shape), lambda a: np.moveaxis(a.reshape(last), -1, 1)]
-    extents = [extent for extent in mine.shape if extent != 1]
-    fitting = [turn for turn, order in zip(turns, (shape, last), strict=True)
-               if mine.dtype == tensor.dtype and [e for e in order if e != 1] == extents]
-    return min(fitting, key=lambda turn: different_bytes(turn(mine), tensor), default=None)
+def _given(plan: _Plan, arrays: Sequence[Array], number: int, source: int | None, tensor: str, theirs: Array) \
+        -> _Given | None:
+    """How `tensor` (an example is `theirs`) is made of what call `number` writes, or None."""
+    mine, shape = arrays[number], theirs.shape
+    if mine.dtype != theirs.dtype:
+        return None
+    orders = [last for last in (False, True)[:theirs.ndim - 1] if _extents(mine) == _extents(_ordered(theirs, last))]
+    if orders:
+        closest = min(orders, key=lambda last: different_bytes(mine, _ordered(theirs, last).reshape(mine.shape)))
+        return _Given(tensor, shape, closest)
+    if source is None or not (source in plan.pairs or (source in plan.given and plan.given[source].source is not None)):
+        return None
+    alike = theirs.ndim > 1 and mine.size * shape[1] == theirs.size * mine.shape[-1]
+    return _Given(tensor, shape, len(shape) > 2, source) if alike and mine.shape[-1] == arrays[source].shape[-1] \
+        else None
+
+
+def _ordered(tensor: Array, last: bool) -> Array:
+    """A view of `tensor` with channels last, if they are to be."""
+    return np.moveaxis(tensor, 1, -1) if last else tensor
+
+
+def _extents(array: Array) -> list[int]:
+    return [extent for extent in array.shape if extent != 1]
+
+
+def _tensors(graph: IntegerGraph, plan: _Plan, sample: Sample, arrays: Sequence[Array]) -> dict[str, Array]:
+    """onnxruntime's tensors for one sample, those of `plan.given` being made of `arrays`."""
+    given: dict[str, Array] = {}
+    places: dict[int, list[int]] = {}  # call with fewer channels -> where they are among those of the tensor
+    for number, item in plan.given.items():
+        whole = np.empty(item.shape, arrays[number].dtype)
+        if item.source is not None:
+            tensors = graph.tensors(sample, given)
+            whole[...] = tensors[item.tensor]
+            places[number] = places.get(item.source) or _places(plan, item.source, arrays, tensors)
+        ordered = _ordered(whole, item.last)
+        chosen = ordered[..., places.get(number, slice(None))]
+        ordered[..., places.get(number, slice(None))] = arrays[number].reshape(chosen.shape)
+        given[item.tensor] = whole
+    return graph.tensors(sample, given)
+
+
+def _places(plan: _Plan, number: int, arrays: Sequence[Array], tensors: Mapping[str, Array]) -> list[int]:
+    """For each channel of a compared call, which one of its tensor it is."""
+    wide = tensors[plan.pairs[number][1]]
+    return aligned(_columns(arrays[number]), _columns(_ordered(wide, wide.ndim > 2)))
+
+
+def _columns(array: Array) -> Array:
+    return array.reshape(-1, array.shape[-1])
 
 
 def _root(value: Value) -> Value:
@@ -102,14 +157,15 @@ def _root(value: Value) -> Value:
 
 
 def _compare(report: Report, plan: _Plan, arrays: Sequence[Array], tensors: Mapping[str, Array]) -> None:
-    for number, op, tensor in plan.pairs:
+    for number, (op, tensor) in plan.pairs.items():
         theirs = reading(tensors[tensor], arrays[number])
         if theirs is None:
             _unmatched(report, op)
             continue
         report.add(", ".join(origins(op.loc)), theirs.size, different_bytes(arrays[number], theirs))
-    for tensor, (number, turn) in plan.given.items():
-        report.float_route += different_bytes(turn(arrays[number]), tensors[tensor])
+    for number, item in plan.given.items():
+        route = reading(tensors[item.tensor], arrays[number])
+        report.float_route += 0 if route is None else different_bytes(arrays[number], route)
 
 
 def _unmatched(report: Report, op: Op) -> None:
