@@ -129,9 +129,11 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
         return int(self.row_first.shape[0])
 
     def input_rows(self, rows: tuple[int, int]) -> tuple[int, int]:
-        first = self.row_first.data
+        first, weight = self.row_first.data, self.row_weight.data
         assert first is not None
-        return int(first[rows[0]]), min(int(first[rows[1] - 1]) + 2, self.height)
+        assert weight is not None
+        last = int(first[rows[1] - 1]) + (2 if weight[rows[1] - 1] else 1)
+        return int(first[rows[0]]), min(last, self.height)
 
     def first_row(self) -> str:
         return "row_first[row_begin]"
@@ -154,8 +156,8 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
                 {ring}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const int32_t above = row_first[row];
-                    const int32_t below = above < {last_row} ? above + 1 : above;
                     const float down = row_weight[row];
+                    const int32_t below = above < {last_row} && down > 0.0f ? above + 1 : above;
                     const float *line0 = {upper};
                     const float *line1 = {lower};
                     float *out = y + {y_slot} * {out_pitch};
@@ -178,7 +180,7 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
 
 
 def _mix(x: Array, axis: int, first: Array, weight: Array) -> Array:
-    second = np.minimum(first + 1, x.shape[axis] - 1)
+    second = np.minimum(first + (weight > 0), x.shape[axis] - 1)
     w = weight.reshape([-1 if a == axis else 1 for a in range(4)])
     return np.asarray(np.take(x, first, axis) * (1 - w) + np.take(x, second, axis) * w)
 
