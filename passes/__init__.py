@@ -22,6 +22,7 @@ from . import (
     nudge_scales,
     pipelines,
     plan_arena,
+    pull_input,
     quantize,
     receptive_field,
     recognise_activations,
@@ -36,7 +37,7 @@ from . import (
 __all__ = [
     "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "fold_batch_norm",
     "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness",
-    "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "quantize",
-    "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
+    "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "pull_input",
+    "quantize", "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
     "search_quantization", "set_io", "stream",
 ]

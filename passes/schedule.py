@@ -26,6 +26,7 @@ from tinyir.clone import clone_module
 from tinyir.diag import CompileError, error
 from tinyir.ir import Func, Level, Module
 from tinyir.opdef import Op
+from tinyir.ops import Pull
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import WAYS, load_plugins
 
@@ -70,7 +71,7 @@ class Schedule(Pass):
     """Choose the execution: the least RAM, the fastest, or the least code."""
 
     name = "schedule"
-    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant", "sched")
     to_level: ClassVar[Level] = "sched"
     ram: str = option("min", "min: the least that can be reached; any; or bytes (64K): the fastest that fits")
     flash: Literal["any", "min"] = option("any", "min: the least code, then the least RAM")
@@ -106,6 +107,8 @@ class Schedule(Pass):
         for scan in ("layers", "rows", "columns"):
             if self.scan not in (scan, "best") and scan != "layers":
                 continue
+            if scan == "columns" and any(isinstance(op, Pull) for op in module.walk()):
+                continue  # the rows come one after the other
             copy, _ = clone_module(module)
             func = _prepared(copy, name, scan, ctx)
             scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs)

@@ -23,6 +23,7 @@ from .elf import section_sizes
 from .harness import run_library
 from .program import Program, Sample
 from .reference import Reference
+from .rows import SUFFIX
 from .samples import random_samples
 from .toolchain import host_compiler, shared_library
 
@@ -61,7 +62,8 @@ def measure_host(compiled: Compiled, name: str, settings: BenchSettings, peer: s
 
 def _code_bytes(folder: Path) -> int:
     """Machine code in the objects that were built there."""
-    sizes = [section_sizes(path.read_bytes()) for path in sorted(folder.glob("*.o"))]
+    sizes = [section_sizes(path.read_bytes()) for path in sorted(folder.glob("*.o"))
+             if not path.stem.endswith(SUFFIX)]
     return sum(size for found in sizes for name, size in found.items() if name.startswith(".text"))
 
 

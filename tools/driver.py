@@ -28,6 +28,7 @@ from .memory_fit import check_fit
 from .options import pairs
 from .program import Port, Program, program_of
 from .reference_model import ReferenceModel
+from .rows import row_inputs, takes_wholes
 from .samples import NO_TRANSFORM, Transform
 
 __all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of", "load_module",
@@ -81,6 +82,8 @@ class Job:
     input_dims: dict[str, int] = field(default_factory=dict)
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     input_layout: str | None = None
+    input: str = "whole"
+    """`rows`: images are asked for row by row."""
     load_passes: tuple[str, ...] = ()
     quantization: Quantization = Quantization()
     graph_only: bool = False
@@ -103,6 +106,7 @@ class Job:
         words += [f"--input-dim {k}={v}" for k, v in self.input_dims.items()]
         words += [f"--input-shape {k}={'x'.join(map(str, v))}" for k, v in self.input_shapes.items()]
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
+        words += [f"--input {self.input}"] if self.input != "whole" else []
         words += [f"--requant {self.requant}"] if self.requant else []
         return " ".join([*words, *self.quantization.options_text])
 
@@ -113,7 +117,7 @@ def job_of(options: Namespace, parser: Parser) -> Job:
     shapes = cast("dict[str, tuple[int, ...]]", pairs(parser, "--input-shape", options.input_shape))
     return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
                options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
-               tuple(options.load_pass), _quantization_of(options, parser),
+               options.input, tuple(options.load_pass), _quantization_of(options, parser),
                getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf", options.requant)
 
 
@@ -145,16 +149,22 @@ class Compiled:
     reference_model: bytes | None = None
     """The ONNX model to check against, where that is not the source (--quantize, --io)."""
 
-    def c_program(self, emission: Emission) -> Program:
-        """The C of the module. Raises CompileError where it is not at mem level."""
+    def c_files(self, emission: Emission) -> dict[str, bytes]:
+        """The C of the module by file name. Raises CompileError where it is not at mem level."""
         if self.module.level != "mem":
             raise error(f"C can be written of a module at level mem; this one is at level {self.module.level}",
                         help="the pipeline has to end with lower-to-mem,plan-arena (or use --emit ir)")
         check_fit(self.facts, self.context.target)
-        files = BACKENDS.get("c")(self.module, name=emission.name, arena=emission.arena, hooks=emission.hooks,
-                                  marks=emission.marks, single_file=emission.single_file, sections=emission.sections)
+        return dict(BACKENDS.get("c")(
+            self.module, name=emission.name, arena=emission.arena, hooks=emission.hooks, marks=emission.marks,
+            single_file=emission.single_file, sections=emission.sections))
+
+    def c_program(self, emission: Emission) -> Program:
+        """The C of the module, ready to be run: inputs that come by rows are taken as wholes."""
+        files = self.c_files(emission)
         arena = self.facts.arena_bytes if emission.arena == "caller" and self.module.arenas else None
-        return program_of(self.module, emission.name, files, caller_arena=arena)
+        program = program_of(self.module, emission.name, files, caller_arena=arena)
+        return takes_wholes(program, row_inputs(self.module), hooks=emission.hooks)
 
 
 def symbol_of(job: Job) -> str:
@@ -225,6 +235,8 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "method", job.quantization.method) if p.name == "calibrate" else p for p in passes]
     if job.input_layout is not None:
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
+    if job.input == "rows" and not job.graph_only:
+        passes = _with_pull(passes)
     if job.passes is None:
         passes = passes[_behind(passes, level):]
     if job.tensors_only:
@@ -265,6 +277,13 @@ def _with_io(passes: list[Pass], io: str) -> list[Pass]:
     """Set what is taken at the boundary as soon as integer ops are known, or at the end of the graph."""
     at = next((i for i, p in enumerate(passes, 1) if p.name == "fuse-quantized"), len(passes))
     return [*passes[:at], *parse_pipeline(f"set-io{{io={io}}}"), *passes[at:]]
+
+
+def _with_pull(passes: list[Pass]) -> list[Pass]:
+    """Ask for the input by rows as soon as the graph is done, in front of what decides how it is executed."""
+    ends = (i for i, p in enumerate(passes) if p.to_level in ("sched", "mem") or p.name == "scan-columns")
+    at = next(ends, len(passes))
+    return [*passes[:at], *parse_pipeline("pull-input"), *passes[at:]]
 
 
 class _Stages(Instrument):

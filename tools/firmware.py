@@ -23,6 +23,7 @@ from tinyir.diag import error
 
 from .cores import core_named
 from .program import Program
+from .rows import SUFFIX
 
 __all__ = ["RESULT_FILE", "Board", "Layout", "board_of", "entry_of", "harness_files", "linker_script", "plan_layout"]
 
@@ -144,7 +145,9 @@ MEMORY
 }}
 SECTIONS
 {{
-  .harness : {{ KEEP(*(.vectors)) *tinyc_startup.o(.text .text.*) *tinyc_main.o(.text .text.*) }} > CODE
+  .harness : {{
+    KEEP(*(.vectors)) *tinyc_startup.o(.text .text.*) *tinyc_main.o(.text .text.*) *{SUFFIX}.o(.text .text.*)
+  }} > CODE
   .text : {{ *(.text .text.*) }} > CODE
   .ARM.exidx : {{ *(.ARM.exidx*) }} > CODE
   .harness_data : {{ *tinyc_startup.o(.rodata .rodata.*) *tinyc_main.o(.rodata .rodata.*) }} > LARGE

@@ -33,6 +33,8 @@ examples:
   tinyc model.onnx --input-dim H=96 --input-dim W=96 --name person
   tinyc --print-target cortex-m4 > board.toml && tinyc model.onnx --target board.toml
                                               your own board: its memories, their sizes and sections
+  tinyc model.onnx --input rows               model.h has model_run_rows(), which asks you for the image row by row:
+                                              from a camera or a file, without ever storing all of it
   tinyc model.onnx --section arena=.dtcm --section weights=.rodata.nn
   tinyc model.onnx --quantize int8 --calibrate samples.npz
                                               store a float model as 8-bit integers, then compile that
@@ -61,7 +63,10 @@ def add_target_option(group: argparse._ArgumentGroup) -> None:
 
 
 def add_input_options(group: argparse._ArgumentGroup) -> None:
-    """--input-dim, --input-shape, --input-layout."""
+    """--input, --input-dim, --input-shape, --input-layout."""
+    group.add_argument("--input", type=chosen("way", ("whole", "rows")), metavar="whole|rows", default="whole",
+                       help="whole (default): run() takes a pointer to each input; rows: NAME_run_rows() calls a "
+                            "function of yours for each row of an image, so that it need not be stored")
     group.add_argument("--input-dim", metavar="N=1", action="append", default=[], type=_dim,
                        help="the size of a dimension that the model leaves open (may be repeated)")
     group.add_argument("--input-shape", metavar="X=1x3x96x96", action="append", default=[], type=_shape,

@@ -159,7 +159,7 @@ class _Run:
 
         name = self._name()
         if self.options.emit == "c":
-            return dict(compiled.c_program(self._emission()).files)
+            return compiled.c_files(self._emission())
         if self.options.emit in ("dot", "onnx", "rf"):
             return BACKENDS.get(self.options.emit)(compiled.module, name=name)
         if self.options.output == "-":

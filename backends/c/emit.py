@@ -23,7 +23,7 @@ from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
 from .data import declaration, definition
-from .header import arena_names, banner, comment_safe, header_text, hooked_prototype, parameters, prototype
+from .header import arena_names, banner, comment_safe, header_text, hook_user, hooked_prototype, parameters, prototype
 from .kernels.base import Kernel
 from .library import needed
 from .loop import loop_lines
@@ -233,8 +233,8 @@ def _run(program: Program, options: Options) -> str:
     body = "\n".join(f"    {line}" if line else "" for line in _body(program, options))
     if not options.hooks:
         return f"{prototype(program, options)}\n{{\n{body}\n}}\n"
-    names = [p.rpartition("*")[2] for p in parameters(program, options)]
-    call = f"return {program.symbol}_run_hooked({', '.join([*names, 'NULL', 'NULL'])});"
+    names = [re.split(r"[ *]", p)[-1] for p in parameters(program, options)]
+    call = f"return {program.run_name}_hooked({', '.join([*names, 'NULL', 'NULL'])});"
     return (f"{hooked_prototype(program, options)}\n{{\n{body}\n}}\n\n"
             f"{prototype(program, options)}\n{{\n    {call}\n}}\n\n{_layer_names(program)}")
 
@@ -253,7 +253,8 @@ def _body(program: Program, options: Options) -> list[str]:
 
 
 def _checks(program: Program, options: Options) -> list[str]:
-    names = [p.rpartition("*")[2] for p in parameters(program, options)]
+    users = {tensor.user for tensor in program.inputs}
+    names = [name for p in parameters(program, options) if (name := re.split(r"[ *]", p)[-1]) not in users]
     lines = []
     if names:
         condition = textwrap.fill(" || ".join(f"{n} == NULL" for n in names), 100, subsequent_indent="    ")
@@ -285,9 +286,9 @@ def _hook_lines(program: Program, options: Options, call: Call) -> list[str]:
     """What tells the hook of a call; those in a loop are told behind it, what is in a ring by then as it is."""
     if not options.hooks:
         return []
-    written = call.op.writes[0]
+    written, user = call.op.writes[0], hook_user(program)
     return ["if (hook != NULL) {",
-            f"    hook(user, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
+            f"    hook({user}, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
 
 
 def _call_head(options: Options, call: Call) -> list[str]:

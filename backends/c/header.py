@@ -6,9 +6,10 @@ import re
 import textwrap
 from importlib import metadata
 
+from .kernels.pull import PullRows
 from .options import Options
 from .program import Program, Tensor
-from .text import c_float, c_type, describe, fill
+from .text import c_float, c_identifier, c_type, describe, fill
 
 __all__ = ["ERROR_NULL", "banner", "comment_safe", "header_text", "parameters", "prototype", "version"]
 
@@ -45,11 +46,21 @@ _HEADER = """
     #endif
 """
 
+_ROW = """
+    #define {input}_ROWS {rows}
+    #define {input}_ROW_SIZE {elements}
+
+    /* Writes row number `row` of the input to `to`: {width} pixels from left to right, each with its {channels}
+     * channel{s} side by side. It is called once for each row, from the top down, while the network is computed; `user`
+     * is the pointer that was passed along with it. */
+    typedef void (*{type})(void *user, int32_t row, {kind} *to);
+"""
+
 _HOOKS = """
     /* Called when layer `layer` has been computed: `data` holds its output, `bytes` long. Layers count from 0. */
     typedef void (*{symbol}_hook)(void *user, int32_t layer, const void *data, size_t bytes);
 
-    /* The same as {symbol}_run, and calls `hook(user, ...)` after each layer unless it is NULL. */
+    /* The same as {run}, and calls `hook(user, ...)` after each layer unless it is NULL. */
     {prototype};
 
     #define {macro}_LAYERS {layers}
@@ -92,15 +103,22 @@ def banner(program: Program, file: str, what: str) -> str:
 
 
 def _tensor_list(tensors: list[Tensor]) -> str:
-    return ", ".join(f"{t.name} {describe(t.value.shape, t.value.type.dtype)}" for t in tensors)
+    return ", ".join(f"{t.name if t.pull is None else c_identifier(t.value.name) + ' by rows'} "
+                     f"{describe(t.value.shape, t.value.type.dtype)}" for t in tensors)
 
 
 def parameters(program: Program, options: Options) -> list[str]:
     """The parameters of run(): the arena(s) if the caller owns them, then inputs and outputs in the graph's order."""
     arenas = [f"void *{name}" for name in arena_names(program)] if options.arena == "caller" else []
-    inputs = [f"const {c_type(t.value.type.dtype)} *{t.name}" for t in program.inputs]
+    inputs = [p for t in program.inputs for p in _input_parameters(t)]
     outputs = [f"{c_type(t.value.type.dtype)} *{t.name}" for t in program.outputs]
     return [*arenas, *inputs, *outputs]
+
+
+def _input_parameters(tensor: Tensor) -> list[str]:
+    if tensor.pull is not None:
+        return [f"{tensor.row_type} {tensor.name}", f"void *{tensor.user}"]
+    return [f"const {c_type(tensor.value.type.dtype)} *{tensor.name}"]
 
 
 def arena_names(program: Program) -> list[str]:
@@ -111,23 +129,28 @@ def arena_names(program: Program) -> list[str]:
 
 def prototype(program: Program, options: Options) -> str:
     """`int kws_run(const float *image, float *logits)`."""
-    return f"int {program.symbol}_run({', '.join(parameters(program, options)) or 'void'})"
+    return f"int {program.run_name}({', '.join(parameters(program, options)) or 'void'})"
 
 
 def hooked_prototype(program: Program, options: Options) -> str:
     """The same for run_hooked()."""
-    hook = [f"{program.symbol}_hook hook", "void *user"]
-    return f"int {program.symbol}_run_hooked({', '.join([*parameters(program, options), *hook])})"
+    hook = [f"{program.symbol}_hook hook", f"void *{hook_user(program)}"]
+    return f"int {program.run_name}_hooked({', '.join([*parameters(program, options), *hook])})"
+
+
+def hook_user(program: Program) -> str:
+    """What the hook's own pointer is called."""
+    return "hook_user" if program.by_rows else "user"
 
 
 def header_text(program: Program, options: Options, file: str) -> str:
     """The whole of model.h."""
-    what = f"run {program.symbol}_run() and what to know before."
+    what = f"run {program.run_name}() and what to know before."
     run = f"{_run_comment(program, options)}\n{prototype(program, options)};"
     hooks = ""
     if options.hooks:
-        hooks = fill(_HOOKS, symbol=program.symbol, macro=program.macro, layers=len(program.calls),
-                     prototype=hooked_prototype(program, options))
+        hooks = fill(_HOOKS, symbol=program.symbol, run=program.run_name, macro=program.macro,
+                     layers=len(program.calls), prototype=hooked_prototype(program, options))
     return fill(_HEADER, banner=banner(program, file, what), guard=f"{program.macro}_H", arena=_arena(program, options),
                 tensors="\n\n".join(_tensor_macros(t) for t in (*program.inputs, *program.outputs)),
                 errors=_errors(program, options), run=run, hooks=hooks)
@@ -145,14 +168,24 @@ def _arena(program: Program, options: Options) -> str:
 
 def _tensor_macros(tensor: Tensor) -> str:
     type_ = tensor.value.type
-    lines = [f"/* {tensor.name}: {comment_safe(tensor.value.name)}, {describe(type_.shape, type_.dtype)} */",
+    what = f"{'' if tensor.pull is None else 'rows of '}{comment_safe(tensor.value.name)}"
+    lines = [f"/* {tensor.name}: {what}, {describe(type_.shape, type_.dtype)} */",
              f"#define {tensor.macro}_SHAPE {{{', '.join(map(str, type_.shape or (1,)))}}}",
              f"#define {tensor.macro}_RANK {len(type_.shape)}",
              f"#define {tensor.macro}_SIZE {type_.elements}"]
     if type_.quant is not None and type_.quant.axis is None:
         lines += [f"#define {tensor.macro}_SCALE {c_float(type_.quant.scale)}",
                   f"#define {tensor.macro}_ZERO_POINT ({type_.quant.zero_point})"]
+    if tensor.pull is not None:
+        lines += _row_lines(tensor, tensor.pull)
     return "\n".join(lines)
+
+
+def _row_lines(tensor: Tensor, pull: PullRows) -> list[str]:
+    """The type of the function that fills a row of an input, and what it has to know."""
+    width, channels = pull.y.shape[2:]
+    return fill(_ROW, input=tensor.macro, rows=pull.height, elements=width * channels, width=width, channels=channels,
+                s="" if channels == 1 else "s", kind=c_type(tensor.value.type.dtype), type=tensor.row_type).splitlines()
 
 
 def _errors(program: Program, options: Options) -> str:
@@ -166,6 +199,9 @@ def _errors(program: Program, options: Options) -> str:
 def _run_comment(program: Program, options: Options) -> str:
     facts = ["Compute the outputs from the inputs. Returns 0, or one of the errors above, and then nothing has been",
              "computed. The arrays are dense, row-major, and may not overlap."]
+    if program.by_rows:
+        calls = " and ".join(f"{t.name}({t.user}, ...)" for t in program.inputs if t.pull is not None)
+        facts.append(f"While it runs it calls {calls} for each row of the input.")
     if options.arena == "caller" and program.arenas:
         facts.append("`arena` has ARENA_BYTES bytes at a multiple of ARENA_ALIGN.")
     return "/* " + "\n * ".join(facts) + " */"

@@ -6,7 +6,7 @@ Everything is decided here, once, in textual order; `emit`, `header` and `data` 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
@@ -16,6 +16,7 @@ from tinyir.opdef import MISSING, Op
 from tinyir.ops.mem import Join, Loop, MemReturn, Next, Slot, View
 
 from .kernels.base import Kernel
+from .kernels.pull import PullRows
 from .text import RESERVED, c_identifier, c_type
 
 __all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
@@ -39,11 +40,18 @@ class Names:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A graph input or output: `name` is the C parameter, `macro` what its macros start with."""
+    """A graph input or output: `name` is the C parameter, `macro` what its macros start with.
+
+    An input that comes row by row has `pull`, the op that asks for its rows, and two parameters: `name` is the function
+    that fills a row, of type `row_type`, and `user` is what is passed to it.
+    """
 
     name: str
     macro: str
     value: Value
+    pull: PullRows | None = None
+    user: str = ""
+    row_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,16 @@ class Program:
         return self.symbol.upper()
 
     @property
+    def by_rows(self) -> bool:
+        """Whether inputs come row by row."""
+        return any(tensor.pull is not None for tensor in self.inputs)
+
+    @property
+    def run_name(self) -> str:
+        """The function that computes everything."""
+        return f"{self.symbol}_run_rows" if self.by_rows else f"{self.symbol}_run"
+
+    @property
     def arenas(self) -> list[Arena]:
         """The arenas that have bytes, in the order of the module."""
         return [a for a in self.module.arenas.values() if a.size]
@@ -141,13 +159,22 @@ def _name_tensors(program: Program) -> None:
     func = program.module.main
     locals_ = Names(RESERVED | {f"arena_{name}" for name in program.module.arenas})
     macros = Names({"ARENA", "ERROR"})
-    for values, tensors in ((func.inputs, program.inputs), (func.written, program.outputs)):
-        for value in values:
-            name = c_identifier(value.name)
-            tensor = Tensor(locals_.fresh(name), f"{program.macro}_{macros.fresh(name.upper())}", value)
-            tensors.append(tensor)
-            program.roots[value] = tensor.name
-    symbols = Names({f"{program.symbol}_{word}" for word in ("run", "run_hooked", "hook", "layer_name", "arena")})
+    pulls = {value: pull for value in func.inputs if (pull := _pull_of(value)) is not None}
+    for value in func.inputs:
+        name = c_identifier(value.name)
+        tensor = Tensor(locals_.fresh(name), f"{program.macro}_{macros.fresh(name.upper())}", value)
+        if value in pulls:
+            row, user = (word if len(pulls) == 1 else locals_.fresh(f"{word}_{name}") for word in ("row", "user"))
+            tensor = replace(tensor, name=row, user=user, row_type=f"{program.symbol}_{row}", pull=pulls[value])
+        program.inputs.append(tensor)
+        program.roots[value] = f"{tensor.name}, {tensor.user}" if tensor.user else tensor.name
+    for value in func.written:
+        name = c_identifier(value.name)
+        tensor = Tensor(locals_.fresh(name), f"{program.macro}_{macros.fresh(name.upper())}", value)
+        program.outputs.append(tensor)
+        program.roots[value] = tensor.name
+    taken = ("run", "run_rows", "run_hooked", "run_rows_hooked", "hook", "layer_name", "arena")
+    symbols = Names({f"{program.symbol}_{word}" for word in taken} | {t.row_type for t in program.inputs})
     for op in program.module.main.block.walk():
         for const in (root_of(v) for v in op.reads if isinstance(op, Kernel)):
             if isinstance(const, Const) and const not in program.consts:
@@ -155,6 +182,15 @@ def _name_tensors(program: Program) -> None:
                 program.consts[const] = program.roots[const] = name
         if isinstance(op, Slot):
             program.roots[op.out] = locals_.fresh(c_identifier(op.out.name))
+
+
+def _pull_of(value: Value) -> PullRows | None:
+    """The op that asks for the rows of an input. Raises CompileError if something else reads it as well."""
+    pulls = [op for op in value.users if isinstance(op, PullRows)]
+    if pulls and len(value.uses) > 1:
+        raise error(f"%{value.name} is asked for row by row, so nothing else can read it", loc=pulls[0].loc,
+                    help="let the other readers read what sched.pull gives")
+    return pulls[0] if pulls else None
 
 
 def _name_calls(program: Program) -> None:

@@ -23,6 +23,8 @@ from tinyir.types import DType, Shape
 __all__ = ["C_TYPES", "RESERVED", "c_float", "c_identifier", "c_int", "c_type", "c_value", "describe", "fill"]
 
 _WHOLE_LINE = re.compile(r"^([ \t]*)\{([a-z_][a-z0-9_]*)\}[ \t]*$\n?", re.MULTILINE)
+_COUNTER = re.compile(r"(row|slot|end)_[0-9]+")
+"""What loops call their counters."""
 _INLINE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 C_TYPES = {
@@ -36,8 +38,8 @@ RESERVED = frozenset("""
     enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
     nullptr operator or private protected public register restrict return short signed sizeof static struct switch
     template this throw true try typedef typename union unsigned using virtual void volatile wchar_t while xor
-    arena hook user n NULL main linux unix size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t int32_t int64_t uint8_t
-    uint16_t uint32_t uint64_t
+    arena hook hook_user user row step n NULL main linux unix size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t int32_t
+    int64_t uint8_t uint16_t uint32_t uint64_t
 """.split())
 
 
@@ -120,7 +122,8 @@ def c_identifier(name: str) -> str:
     cleaned = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_") or "v"
     if cleaned[0].isdigit():
         cleaned = f"t{cleaned}"
-    return f"{cleaned}_" if cleaned in RESERVED or cleaned.startswith("tc_") else cleaned
+    taken = cleaned in RESERVED or cleaned.startswith("tc_") or _COUNTER.fullmatch(cleaned) is not None
+    return f"{cleaned}_" if taken else cleaned
 
 
 def describe(shape: Shape, dtype: DType) -> str:

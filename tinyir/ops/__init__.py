@@ -48,6 +48,7 @@ from .func import Return
 from .linear import Dense, MatMul
 from .mem import Join, Loop, MemReturn, Next, Slot, View
 from .pool import AvgPool, MaxPool
+from .pull import Pull
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
 from .quant import Dequantize, Lookup, Quantize, Range, Reinterpret
@@ -73,7 +74,7 @@ __all__ = [
     "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Erf", "Exp", "Floor", "Gather", "Gelu",
     "HardSigmoid", "HardSwish", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul", "MaxPool",
     "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad", "PadMode",
-    "Pow", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul", "QReduceMean",
+    "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul", "QReduceMean",
     "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice",
     "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose",
