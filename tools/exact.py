@@ -5,7 +5,8 @@
 
 This is the comparison without a go-between: `all_tensors` compares the interpreter with onnxruntime and the C with the
 interpreter. A node that onnxruntime computes in float is named in `no_integer_kernel`: there the definition is the
-interpreter's, and onnxruntime goes on from the C's own bytes, so that everything behind it is compared all the same.
+interpreter's, which runs on what the C had before that call, and onnxruntime goes on from the C's own bytes, so that
+everything behind it is compared all the same.
 Where dead channels were removed from what the C has, onnxruntime keeps its own: constant ones, or ones that nobody
 reads.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -68,16 +70,19 @@ class _Plan:
     pairs: dict[int, tuple[Op, str]]
     """Calls whose bytes have to equal a tensor."""
     given: dict[int, _Given]
+    defined: dict[int, tuple[Op, dict[Value, int]]]
+    """Calls whose bytes have to equal what their definition makes of earlier calls' bytes: which call wrote a value."""
 
 
 def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], tensors: Mapping[str, Array],
           report: Report) -> _Plan:
     """`arrays` and `tensors` belong to one sample; nodes that onnxruntime computes in float are put into `report`."""
-    plan = _Plan({}, {})
+    plan = _Plan({}, {}, {})
     writers: dict[Value, int] = {}
     ours_alone: set[Value] = set()  # buffers whose contents follow our definition, and onnxruntime has not got them
     for number, op in enumerate(calls):
-        source = next((writers[root] for v in op.reads if (root := _root(v)) in writers), None)
+        sources = {v: writers[root] for v in op.reads if (root := _root(v)) in writers}
+        source = next(iter(sources.values()), None)
         tensor = graph.tensor_of(op)
         if op.opname == "k.transpose" and source in plan.pairs:
             tensor = plan.pairs[source][1]  # the same bytes in another order
@@ -85,6 +90,8 @@ def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], ten
         node = ", ".join(origins(op.loc))
         if inexact and node not in report.no_integer_kernel:
             report.no_integer_kernel.append(node)
+        if inexact and _computable(op, {v: calls[n] for v, n in sources.items()}):
+            plan.defined[number] = op, sources
         writers[_root(op.writes[0])] = number
         if not inexact and not any(_root(v) in ours_alone for v in op.reads):
             plan.pairs.update({} if tensor is None else {number: (op, tensor)})
@@ -92,8 +99,37 @@ def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], ten
             plan.given[number] = given
         else:
             ours_alone.update(_root(v) for v in op.writes)
-    report.tensors = len(plan.pairs)
+    report.tensors = len(plan.pairs) + len(plan.defined)
     return plan
+
+
+def _computable(op: Op, sources: Mapping[Value, Op]) -> bool:
+    """Whether all that `op` reads is a constant or recorded as it is then: whole buffers, and not within loops."""
+    whole = {value for value, call in sources.items() if _same_bytes(value, call.writes[0]) and not _in_loop(call)}
+    return not _in_loop(op) and len(op.writes) == 1 and all(v.data is not None or v in whole for v in op.reads)
+
+
+def _same_bytes(one: Value, other: Value) -> bool:
+    """Whether they are one buffer, or both are views of all of one."""
+    sizes = {v.type.size_bytes for v in (one, other, _root(one), _root(other))}
+    return one is other or (_root(one) is _root(other) and len(sizes) == 1 and one.type.dtype == other.type.dtype)
+
+
+def _in_loop(op: Op) -> bool:
+    return op.block is not None and isinstance(op.block.parent, Op)
+
+
+def _definition(op: Op, sources: Mapping[Value, int], arrays: Sequence[Array]) -> Array:
+    """What the interpreter's definition of `op` makes of the C's own arrays."""
+    type_ = op.writes[0].type
+    result = np.empty(type_.shape, type_.dtype.numpy)
+    known: dict[Value, Any] = {v: v.data if v.data is not None else arrays[sources[v]].reshape(v.shape)
+                               for v in op.reads}
+    known[op.writes[0]] = result
+    groups = [[None if v is None else known[v] for v in group] for group in op.operand_groups]
+    op.reference(*(group if field.variadic else group[0] for field, group in
+                   zip(op.schema.operands, groups, strict=True)))
+    return result
 
 
 def _given(plan: _Plan, arrays: Sequence[Array], number: int, source: int | None, tensor: str, theirs: Array) \
@@ -163,6 +199,9 @@ def _compare(report: Report, plan: _Plan, arrays: Sequence[Array], tensors: Mapp
             _unmatched(report, op)
             continue
         report.add(", ".join(origins(op.loc)), theirs.size, different_bytes(arrays[number], theirs))
+    for number, (op, sources) in plan.defined.items():
+        defined = _definition(op, sources, arrays)
+        report.add(", ".join(origins(op.loc)), defined.size, different_bytes(arrays[number], defined))
     for number, item in plan.given.items():
         route = reading(tensors[item.tensor], arrays[number])
         report.float_route += 0 if route is None else different_bytes(arrays[number], route)
