@@ -89,15 +89,13 @@ def _as_before(op: Op, image: Value, argument: Argument, turned: bool, rw: Rewri
 def _image_type(argument: Argument, turned: bool) -> TensorType | None:
     """The image that the network takes the argument for, if it has more than one row."""
     type_ = tensor_type(argument)
-    shape = type_.shape
     if turned:
-        shape = tuple(shape[axis] for axis in _TO_NHWC)
-    elif type_.rank != 4:
-        images = [user.out.shape for user in argument.users if isinstance(user, Reshape) and user.out.type.rank == 4]
-        shape = images[0] if images else shape
-    if len(shape) != 4 or shape[0] != 1 or shape[1] == 1:
-        return None
-    return TensorType(shape, type_.dtype, type_.quant)
+        shapes = [tuple(type_.shape[axis] for axis in _TO_NHWC)]
+    else:  # what it is reshaped to first: one channel may come before or behind rows and columns
+        readers = sorted(argument.users, key=lambda user: isinstance(user, Reshape))
+        shapes = [user.out.shape if isinstance(user, Reshape) else type_.shape for user in readers]
+    images = [shape for shape in shapes if len(shape) == 4 and shape[0] == 1 and shape[1] > 1]
+    return TensorType(images[0], type_.dtype, type_.quant) if images else None
 
 
 def _move_in_front_of_quantize(argument: Argument, rw: Rewriter) -> None:
