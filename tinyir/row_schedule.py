@@ -39,6 +39,8 @@ _ROW_FOR_ROW = (Concat, Reduce, QReduceMean)
 _EACH: Keep = (1, 0)
 _MOST_STEPS = 16
 """Rows do not wait longer than that."""
+_MOST_TRIED = 12
+"""Shifts of an op that are tried."""
 
 
 @dataclass(frozen=True)
@@ -303,9 +305,10 @@ def _latest(index: int, group: _Group, paces: list[Pace], heights: list[int]) ->
 
 
 def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: list[int]) -> None:
-    """Let ops of short branches run as early as they can, where that keeps fewer bytes: their operands may be larger.
+    """Let ops of short branches run earlier, where that keeps fewer bytes: their operands may be larger.
 
-    One op after the other, from the first on, each time by the bytes of what it reads and of its result.
+    One op after the other, from the first on, each time by the bytes of what it reads and of its result. Tried are the
+    earliest time that there is, the latest, and those between.
     """
     for index, op in enumerate(group.ops):
         sources = sorted({source for source, _ in group.sources[index]})
@@ -313,13 +316,21 @@ def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: l
             continue  # in a chain, late is early
         late = paces[index]
         early = _earliest(index, rates[index], group, paces, heights)
-        if early == late:
-            continue
         affected = [index, *sources]
-        before = sum(_bytes(i, group, paces, heights) for i in affected)
-        paces[index] = early
-        if sum(_bytes(i, group, paces, heights) for i in affected) >= before:
-            paces[index] = late
+        best = sum(_bytes(i, group, paces, heights) for i in affected)
+        chosen = late
+        for shift in _between(late.shift, early.shift):
+            paces[index] = late._replace(shift=shift)
+            found = sum(_bytes(i, group, paces, heights) for i in affected)
+            if found < best:
+                best, chosen = found, paces[index]
+        paces[index] = chosen
+
+
+def _between(first: int, last: int) -> list[int]:
+    """Whole numbers behind `first` up to `last`: all, or as many as are tried, at equal distances."""
+    step = max(1, -(-(last - first) // _MOST_TRIED))
+    return sorted({*range(last, first, -step)})
 
 
 def _bytes(index: int, group: _Group, paces: list[Pace], heights: list[int]) -> int:

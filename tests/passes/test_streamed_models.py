@@ -17,7 +17,7 @@ from ..backends.harness import COMPILERS, run_c
 
 MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "models"
 SHRINKS = {
-    "kws_dscnn_int8": 3_700, "resnet8_int8": 10_700, "vww_mobilenetv1_int8": 11_600, "denoise_unet_resize_f32": 23_000,
+    "kws_dscnn_int8": 3_700, "resnet8_int8": 9_300, "vww_mobilenetv1_int8": 11_600, "denoise_unet_resize_f32": 23_000,
     "mbv2_w035_144_ortq_int8": 29_200, "mcunet_det_int8": 25_900, "micro_kws_qop_int8": 7_000,
     "resnet8_ortq_u8s8": 10_900, "proxyless_w030_176_f32": 188_600, "face_slim320_f32": 390_000,
     "mcunetv2_large_int8": 260_000,
