@@ -1,7 +1,7 @@
 """What ops cost on a target, before anything is lowered: modelled instructions, code, constants, scratch.
 
     model = CostModel(target_named("cortex-m4"))
-    model.of(op)                       Cost(instructions=1204112, code_bytes=640, const_bytes=9472, scratch_bytes=832)
+    model.of(op)                       Cost(instructions=1204112, const_bytes=9472, scratch_bytes=832, ...)
     model.of(op, rows=2)               the same row by row, two rows of the result a step
     model.of(op, rows=2, kept=True)    and its rows are copied to a ring behind each step
     model.module(module)               all of a module at mem level
@@ -40,20 +40,28 @@ _A_WRITE = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """What something takes on a target."""
+    """What something takes on a target. In a sum, functions that parts share count once."""
 
     instructions: int = 0
     """Of one inference."""
-    code_bytes: int = 0
-    """Machine code of its calls and functions; functions that ops share are counted for each."""
     const_bytes: int = 0
     """Weights, biases and tables."""
     scratch_bytes: int = 0
     """RAM for a kernel's own use while it runs; the largest of the kernels, not their sum."""
+    call_bytes: int = 0
+    """Machine code of the calls."""
+    functions: frozenset[tuple[str, int]] = frozenset()
+    """What is called, known by its text: bytes of machine code."""
+
+    @property
+    def code_bytes(self) -> int:
+        """Machine code of calls and functions."""
+        return self.call_bytes + sum(size for _, size in self.functions)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.instructions + other.instructions, self.code_bytes + other.code_bytes,
-                    self.const_bytes + other.const_bytes, max(self.scratch_bytes, other.scratch_bytes))
+        return Cost(self.instructions + other.instructions, self.const_bytes + other.const_bytes,
+                    max(self.scratch_bytes, other.scratch_bytes), self.call_bytes + other.call_bytes,
+                    self.functions | other.functions)
 
 
 def costs(*kinds: type[OpT]) -> Callable[[Callable[[OpT, Target], Cost]], Callable[[OpT, Target], Cost]]:
@@ -103,8 +111,7 @@ class CostModel:
         total = Cost()
         for op in module.walk():
             total += Cost() if _is_frame(op) else kernel_cost(op, self.target)
-        constants = sum(c.type.size_bytes for c in module.consts.values() if c.uses)
-        return Cost(total.instructions, total.code_bytes, constants, total.scratch_bytes)
+        return total + Cost(const_bytes=sum(c.type.size_bytes for c in module.consts.values() if c.uses))
 
     def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
         if isinstance(op, (Reshape, Reinterpret)):
@@ -112,7 +119,7 @@ class CostModel:
         module, kernels, scratch = self._lowered(op, rows)
         if rows is not None and kept:
             kernels = [*kernels, _keep(op, rows)]
-        total = Cost(0, 0, sum(c.type.size_bytes for c in module.consts.values()), scratch)
+        total = Cost(0, sum(c.type.size_bytes for c in module.consts.values()), scratch)
         for kernel in kernels:
             total += kernel_cost(kernel, self.target)
         return total

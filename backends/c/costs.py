@@ -1,30 +1,49 @@
 """Prices of the C kernels: modelled instructions and code bytes on a target.
 
-    instructions = sum of coefficient * quantity        k.conv2d_dsp: 40 calls + 19 blocks + 2.1 words ...
+    instructions = sum of coefficient * quantity        k.conv2d_dsp paired run: 70 calls + 30 blocks + 0.9 MACs ...
+    code bytes   = those of its calls and of the functions that these need, by the length of their texts
 
 The quantities of a kernel (`Work`) are what its loops run over; the coefficients of each kernel on each target are
-fitted to instructions counted on emulated cores (tests/bench/costs.py) and written down in `cost_table`.
+fitted to instructions counted on emulated cores (tests/bench/costs.py) and written down in `cost_table`. A kernel
+without coefficients of its own takes those of its family, then those of all kernels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import re
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
 from tinyir.costs import Cost, costs
-from tinyir.opdef import Op
 from tinyir.pace import Pace
 from tinyir.registry import OPS
 from tinyir.target import Target
+from tinyir.types import BufferType, TensorType
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels)
 from .cost_table import CODE, COEFFICIENTS
 from .kernels.base import Kernel, RowKernel
+from .kernels.conv import ConvF32
+from .kernels.depthwise import DepthwiseF32
+from .kernels.dsp_conv import ConvDsp
+from .kernels.dsp_depthwise import DepthwiseDsp
+from .kernels.dsp_planes import PIXELS
+from .kernels.qconv import ConvS8
+from .kernels.qdepthwise import DepthwiseS8
+from .kernels.qeltwise import PairRowsS8, PairS8
+from .library import needed
 
-__all__ = ["QUANTITIES", "Work", "coefficients_of", "work_of"]
+__all__ = ["QUANTITIES", "Work", "coefficients_of", "functions_of", "parents_of", "text_size", "variant_of", "work_of"]
 
+_BLOCKED = (ConvF32, ConvS8, DepthwiseF32, DepthwiseS8)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_OTHERWISE = re.compile(r"#else\n.*?#endif", re.DOTALL)  # for compilers that do not know the instructions
+_STRING = re.compile(r'"[^"]*"')
+_ASSEMBLY = re.compile(r'\\n')
+_BLOCK = 4
+"""Pixels that a convolution on DSP computes at a time."""
 QUANTITIES = ("calls", "rows", "pixels", "reads", "writes", "macs")
 
 
@@ -38,7 +57,7 @@ class Work:
     pixels: int
     """Of these rows; with kernels that compute several pixels at a time, what they compute."""
     reads: int
-    """Elements that are gathered from the operand."""
+    """Elements that are gathered from the operand; values and weights that are loaded, where blocks share them."""
     writes: int
     """Elements of the result, in whole blocks."""
     macs: int
@@ -52,37 +71,128 @@ class Work:
 
 def work_of(kernel: Kernel) -> Work:
     """The work of a kernel op; with a pace, that of all its steps."""
-    y = kernel.writes[0].type
-    if not isinstance(kernel, RowKernel):
-        x = kernel.reads[0].type if kernel.reads else y
-        return Work(kernel.batch(), 1, 1, x.elements, y.elements, kernel.macs())
-    batch, height = kernel.batch(), kernel.rows[1] - kernel.rows[0]
-    calls, width = _calls(kernel), y.shape[2] if y.rank == 4 else 1
-    a_row = int(np.prod(y.shape[2:])) if y.rank == 4 else y.elements
-    x = kernel.reads[0].type
-    x_row = int(np.prod(x.shape[2:])) if x.rank == 4 else x.elements
-    return Work(batch * calls, batch * height, batch * height * width, batch * height * x_row, batch * height * a_row,
+    if isinstance(kernel, ConvDsp):
+        return _conv_dsp(kernel)
+    if isinstance(kernel, DepthwiseDsp):
+        return _depthwise_dsp(kernel)
+    if isinstance(kernel, RowKernel):
+        found = _by_rows(kernel)
+        return replace(found, reads=_loads(kernel)) if isinstance(kernel, _BLOCKED) else found
+    x, y = (kernel.reads or kernel.writes)[0].type, kernel.writes[0].type
+    return Work(kernel.batch(), 1, 1, x.elements, y.elements, kernel.macs())
+
+
+def _by_rows(kernel: RowKernel) -> Work:
+    x, y = kernel.reads[0].type, kernel.writes[0].type
+    images, rows = kernel.batch(), kernel.rows[1] - kernel.rows[0]
+    width = y.shape[2] if y.rank == 4 else x.shape[2]
+    total = images * rows
+    return Work(images * _calls(kernel), total, total * width, total * _row_elements(x), total * _row_elements(y),
                 kernel.macs())
+
+
+def _loads(kernel: ConvF32 | ConvS8 | DepthwiseF32 | DepthwiseS8) -> int:
+    """How often a block of pixels times output channels loads a value or a weight."""
+    macs = kernel.macs()
+    lanes = kernel.lanes if isinstance(kernel, ConvS8) else kernel.weight.shape[4] if isinstance(kernel, ConvF32) else 1
+    return macs // max(1, kernel.pixels) + macs // max(1, lanes)
+
+
+def _conv_dsp(kernel: ConvDsp) -> Work:
+    """Four pixels at a time, which go on from row to row where rows lie behind each other."""
+    images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
+    width, outputs = kernel.y.shape[2:]
+    whole = kernel.join("x") is None if kernel.pointwise else not kernel.is_ring("y")
+    runs = calls if whole else rows
+    blocks = images * runs * -(-rows * width // (runs * _BLOCK))
+    gathered = images * rows * width * kernel.steps * 4
+    return Work(images * calls, images * rows, blocks, gathered, _BLOCK * blocks * outputs,
+                _BLOCK * blocks * outputs * kernel.steps * 4)
+
+
+def _depthwise_dsp(kernel: DepthwiseDsp) -> Work:
+    """Some rows of four channels at a time become planes; four columns a step."""
+    images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
+    width, channels = kernel.y.shape[2:]
+    taps, stride = kernel.kernel, kernel.stride[0]
+    band = min(1 if kernel.is_ring("y") else kernel.band, -(-rows // calls))
+    bands, groups = -(-rows // band), -(-channels // 4)
+    columns = -(-width // PIXELS) * PIXELS
+    lines = bands * ((band - 1) * stride + taps[0])
+    words = -(-(taps[1] + (stride == 1)) // 2)
+    return Work(images * calls, images * bands * groups, images * lines * groups, images * lines * groups *
+                kernel.x.shape[2], images * rows * columns * channels,
+                images * rows * columns * channels * taps[0] * words)
+
+
+def _row_elements(type_: TensorType | BufferType) -> int:
+    return int(np.prod(type_.shape[2:])) if type_.rank == 4 else type_.elements
 
 
 def _calls(kernel: RowKernel) -> int:
     """In how many steps rows are due."""
+    rows = kernel.rows[1] - kernel.rows[0]
     if kernel.pace is None:
         return 1
-    pace, rows = Pace(*kernel.pace), kernel.rows[1] - kernel.rows[0]
+    pace = Pace(*kernel.pace)
     return -(-rows * pace.steps // pace.rows) if pace.rows >= pace.steps else rows
 
 
-def coefficients_of(kernel: Op, target: Target) -> tuple[float, ...]:
+def variant_of(kernel: Kernel) -> str:
+    """The name that a kernel's coefficients go by: its op, and what else decides about the code of its loops, the more
+    important first.
+    """
+    attributes = kernel.__dict__
+    words = [kernel.opname, str(kernel.writes[0].type.dtype)]
+    words += [str(attributes[name]) for name in ("coding", "function") if name in attributes]
+    if isinstance(kernel, (PairS8, PairRowsS8)):
+        words.append(_form_of(kernel))
+    words += ["emulated"] if attributes.get("emulated") else []
+    window, stride = getattr(kernel, "kernel", None), attributes.get("stride", (1, 1))
+    if window is not None:
+        words.append("run" if (*window, *stride) == (1, 1, 1, 1) else f"{window[0]}x{window[1]}")
+    return " ".join([*words, f"by {stride[1]}"] if stride[1] > 1 else words)
+
+
+def _form_of(kernel: PairS8 | PairRowsS8) -> str:
+    if kernel.function == "mul":
+        return "emulated" if kernel.form[2] < 0 else "product"
+    return "table" if kernel.table is not None else "wide" if kernel.form[-1] else "narrow"
+
+
+def parents_of(variant: str) -> list[str]:
+    """The names to look under for coefficients: the variant, and what it is one of."""
+    words = variant.split()
+    return [*(" ".join(words[:count]) for count in range(len(words), 0, -1)), "other"]
+
+
+def coefficients_of(kernel: Kernel, target: Target) -> tuple[float, ...]:
     """Instructions for one of each of `QUANTITIES`."""
-    known: dict[str, Any] = COEFFICIENTS.get(target.core, COEFFICIENTS["cortex-m4"])
-    found: tuple[float, ...] = known.get(kernel.opname, known["other"])
-    return found
+    known = COEFFICIENTS.get(target.core, COEFFICIENTS["generic"])
+    return next(known[name] for name in parents_of(variant_of(kernel)) if name in known)
+
+
+@cache
+def text_size(text: str) -> tuple[int, int]:
+    """What a C function's machine code is estimated by: instructions of assembly in it, and characters of C."""
+    bare = _OTHERWISE.sub("", _COMMENT.sub("", text))
+    return len(_ASSEMBLY.findall(bare)), len("".join(_STRING.sub("", bare).split()))
+
+
+@cache
+def functions_of(text: str) -> tuple[str, ...]:
+    """The texts of a kernel function and of all that it needs."""
+    return text, *needed([text])
 
 
 def _price(kernel: Kernel, target: Target) -> Cost:
     pairs = zip(coefficients_of(kernel, target), work_of(kernel).quantities, strict=True)
-    return Cost(round(sum(c * q for c, q in pairs)), round(CODE[0]))
+    a_call, a_line, a_character = CODE.get(target.core, CODE["generic"])
+    sizes = {text: text_size(text) for text in functions_of(kernel.source())}
+    return Cost(round(sum(c * q for c, q in pairs)), call_bytes=round(a_call), functions=frozenset(
+        (text, round(lines * a_line + characters * a_character)) for text, (lines, characters) in sizes.items()))
 
 
-costs(*(kind for _, kind in sorted(OPS.items()) if issubclass(kind, Kernel)))(_price)
+for _, _kind in sorted(OPS.items()):
+    if issubclass(_kind, Kernel):
+        costs(_kind)(_price)
