@@ -1,0 +1,103 @@
+"""What overlap saves in a stream, told from its schedule before anything is lowered (see `overlap` for what it is).
+
+    forecast = StreamOverlap(ops, schedule, needs)
+    forecast.distance(a, b)                   %a has to begin 64 bytes above %b at least, or not below its end
+    forecast.saved([(a, 768)], [(b, 768)])    704 of the 1536 bytes of both
+
+The group reads %a, which is stored whole and dies in it, and computes %b, which is stored whole. Cost: O(rows) for each
+op that reads %a.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from .ir import Array, Value
+from .opdef import Op
+from .row_schedule import RowNeeds, RowSchedule, folds_rows, has_rows, work_rows
+
+__all__ = ["StreamOverlap", "least_height"]
+
+_DEAD = 1 << 48
+_MOST = 5
+"""So many stored values are put in every order; of more only the best two slide over each other."""
+
+Stored = Sequence[tuple[Value, int]]
+"""Values that are stored whole, and the bytes of each."""
+
+
+@dataclass(frozen=True)
+class StreamOverlap:
+    """A group of ops that run row by row by `schedule`; `needs` says which rows need which."""
+
+    ops: Sequence[Op]
+    schedule: RowSchedule
+    needs: RowNeeds
+
+    def distance(self, consumed: Value, produced: Value) -> int | None:
+        """How many bytes `consumed`, which no op behind the group reads, has to begin above `produced`, which an op of
+        the group computes; less than 0 if it may begin below. None if they are needed in full at the same time.
+        """
+        writer = next((i for i, op in enumerate(self.ops) if op.out is produced), None)
+        if writer is None or folds_rows(self.ops[writer]) or not (_is_image(produced) and _is_image(consumed)):
+            return None
+        pace, height = self.schedule.paces[writer], produced.shape[1]
+        steps = np.arange(self.schedule.steps)
+        done, needed = pace.done_array(steps + 1, height), self._first_needed(consumed, writer, steps)
+        if needed is None:
+            return None
+        writes = (done > pace.done_array(steps, height)) & (needed < _DEAD)
+        above = (done * _pitch(produced) - needed * _pitch(consumed))[writes]
+        return int(above.max()) if len(above) else 0
+
+    def _first_needed(self, value: Value, writer: int, steps: Array) -> Array | None:
+        """For each step, the first row of `value` that is read when op number `writer` runs in it, or later."""
+        first = np.full(len(steps), _DEAD)
+        for place, op in enumerate(self.ops):
+            for operand in (i for i, v in enumerate(op.operands) if v is value):
+                needs = self.needs.of(op, operand)
+                if needs is None:
+                    return None
+                next_row = self.schedule.paces[place].done_array(steps + (place < writer), work_rows(op))
+                first = np.minimum(first, np.append(needs.first, _DEAD)[next_row])
+        return first
+
+    def saved(self, consumed: Stored, produced: Stored, align: int = 1) -> int:
+        """Of the bytes of all these values those that overlap saves, with offsets that are multiples of `align`."""
+        pairs: dict[tuple[int, int], int] = {}
+        for i, (upper, _) in enumerate(consumed):
+            for j, (lower, size) in enumerate(produced, len(consumed)):
+                distance = self.distance(upper, lower) if size else None
+                if distance is not None and distance < size:
+                    pairs[i, j] = -(-max(0, distance) // align) * align
+        sizes = [size for _, size in (*consumed, *produced)]
+        return sum(sizes) - least_height(sizes, pairs) if pairs else 0
+
+
+def least_height(sizes: Sequence[int], pairs: dict[tuple[int, int], int]) -> int:
+    """The bytes that blocks need that are all there at one time; for a pair (upper, lower), block `upper` may begin so
+    many bytes above the beginning of `lower`, or else behind its end.
+    """
+    if len(sizes) > _MOST:
+        return sum(sizes) - max((min(sizes[j] - distance, sizes[i]) for (i, j), distance in pairs.items()), default=0)
+    return min(_height(order, sizes, pairs) for order in permutations(range(len(sizes))))
+
+
+def _height(order: Sequence[int], sizes: Sequence[int], pairs: dict[tuple[int, int], int]) -> int:
+    """Each block as low as those before it in `order` allow."""
+    begin: dict[int, int] = {}
+    for block in order:
+        begin[block] = max((at + pairs.get((block, other), sizes[other]) for other, at in begin.items()), default=0)
+    return max(at + sizes[block] for block, at in begin.items())
+
+
+def _is_image(value: Value) -> bool:
+    return has_rows(value) and value.shape[1] > 1
+
+
+def _pitch(value: Value) -> int:
+    return value.type.size_bytes // value.shape[1]
