@@ -55,8 +55,12 @@ SCHEDULES = {"layer by layer": "", "rows": "stream{rows=1}", "two rows": "stream
              "four rows": "stream{rows=4}"}
 _FLOOR = 1e-3
 """A kernel's error counts relative to its instructions and to this share of the model's."""
-_FEW = 20
-"""Kernels that were measured in fewer ways have the coefficients of their family, times a factor."""
+_USUAL = (60.0, 20.0, 5.0, 2.0, 6.0, 1.0)
+"""Coefficients that are expected of kernels of which nothing is known."""
+_NOTHING = 1e-3
+"""Instructions that are not worth a figure."""
+_TRUST = 0.01
+"""What a coefficient that is twice the expected one counts, as a relative error of one kernel."""
 
 
 @dataclass(frozen=True)
@@ -181,39 +185,27 @@ def totals_of(samples: Sequence[Sample]) -> dict[tuple[str, str, str], int]:
 
 
 def fitted(samples: Sequence[Sample]) -> dict[str, tuple[float, ...]]:
-    """The coefficients of all kernels that were measured on one target; those measured often enough for that have
-    their own, others those of what they are one of, times a factor.
-    """
+    """The coefficients of all kernels that were measured on one target, and of what they are one of."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         for name in parents_of(sample.kernel):
             groups.setdefault(name, []).append(sample)
-    totals, found = totals_of(samples), {}
+    totals, found = totals_of(samples), {"other": _USUAL}
     for name, group in sorted(groups.items(), key=lambda item: (item[0] != "other", item[0])):
-        often = len({sample.quantities for sample in group}) >= _FEW
-        parent = next((found[p] for p in parents_of(name)[1:] if p in found), None)
-        if often or parent is None:
-            found[name] = _fit(group, totals)
-        elif name in {s.kernel for s in group}:
-            found[name] = _scaled(parent, group, totals)
+        expected = next(found[p] for p in [*parents_of(name)[1:], "other"] if p in found)
+        found[name] = _fit(group, totals, _USUAL if expected is found["other"] else expected)
     return found
 
 
-def _scaled(parent: tuple[float, ...], samples: Sequence[Sample], totals: Mapping[tuple[str, str, str], int]) \
+def _fit(samples: Sequence[Sample], totals: Mapping[tuple[str, str, str], int], expected: tuple[float, ...]) \
         -> tuple[float, ...]:
-    """`parent` times the factor that suits the samples."""
-    weights = weights_of(samples, totals)
-    modelled = np.array([s.quantities for s in samples], float) @ np.array(parent) * weights
-    counted = np.array([s.instructions for s in samples], float) * weights
-    factor = float(modelled @ counted) / max(float(modelled @ modelled), 1e-300)
-    return tuple(float(f"{factor * value:.4g}") for value in parent)
-
-
-def _fit(samples: Sequence[Sample], totals: Mapping[tuple[str, str, str], int]) -> tuple[float, ...]:
+    """The best coefficients; those that the samples do not decide stay near what is expected."""
     weights = weights_of(samples, totals)
     a = np.array([s.quantities for s in samples], float) * weights[:, None]
-    found = least_squares(a, np.array([s.instructions for s in samples], float) * weights)
-    return tuple(float(f"{value:.4g}") for value in found)
+    b = np.array([s.instructions for s in samples], float) * weights
+    trust = _TRUST / np.maximum(expected, _USUAL)
+    found = least_squares(np.vstack([a, np.diag(trust)]), np.concatenate([b, trust * np.array(expected)]))
+    return tuple(float(f"{value:.4g}") if value > _NOTHING else 0.0 for value in found)
 
 
 def fitted_code(codes: Sequence[Code]) -> tuple[float, ...]:
