@@ -85,6 +85,15 @@ def kernel_cost(kernel: Op, target: Target) -> Cost:
     return Cost(kernel.macs() + _A_WRITE * sum(v.type.elements for v in kernel.writes))
 
 
+@dataclass(frozen=True)
+class _Lowered:
+    """An op on its own at mem level."""
+
+    kernels: list[Op]
+    const_bytes: int
+    scratch_bytes: int
+
+
 class CostModel:
     """Prices ops for one target; each op is lowered once for each way to run it.
 
@@ -96,6 +105,7 @@ class CostModel:
         self.target = target
         self._attrs = dict(attrs or {})
         self._known: dict[tuple[Op, int | None, bool], Cost] = {}
+        self._kernels: dict[tuple[Op, bool], _Lowered] = {}
 
     def of(self, op: Op, rows: int | None = None, kept: bool = False) -> Cost:
         """What an op of a level above mem takes: on whole tensors, or `rows` rows of its result (of its operand, if it
@@ -116,29 +126,34 @@ class CostModel:
     def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
         if isinstance(op, (Reshape, Reinterpret)):
             return Cost()
-        module, kernels, scratch = self._lowered(op, rows)
-        if rows is not None and kept:
-            kernels = [*kernels, _keep(op, rows)]
-        total = Cost(0, sum(c.type.size_bytes for c in module.consts.values()), scratch)
-        for kernel in kernels:
+        lowered = self._lowered(op, rows is not None)
+        total = Cost(0, lowered.const_bytes, lowered.scratch_bytes)
+        for kernel in lowered.kernels:
+            if rows is not None:
+                kernel.__dict__["pace"] = (rows, 1, 0)
             total += kernel_cost(kernel, self.target)
-        return total
+        return total + kernel_cost(_keep(op, rows), self.target) if rows is not None and kept else total
 
-    def _lowered(self, op: Op, rows: int | None) -> tuple[Module, list[Op], int]:
-        """The op alone at mem level: the module of its constants, its kernels, bytes of scratch."""
+    def _lowered(self, op: Op, streams: bool) -> _Lowered:
+        if (op, streams) not in self._kernels:
+            self._kernels[op, streams] = self._lower(op, streams)
+        return self._kernels[op, streams]
+
+    def _lower(self, op: Op, streams: bool) -> _Lowered:
+        """The op alone at mem level."""
         module, block = Module("cost", "mem", self._attrs), Block()
         low = Lowering(module, block, self.target, module.add_arena("arena", self.target.align))
         low.location = op.loc
         places = [low.buffer(v) for v in (*op.reads, *op.results) if v.data is None]
-        if rows is None:
-            LOWERINGS.get(op.opname)(op, low)
-        else:
+        if streams:
             with low.loop(1):
-                low.in_rows(op, Pace(rows, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
+                low.in_rows(op, Pace(1, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
                 LOWERINGS.get(op.opname)(op, low)
-        slots = [o for o in block.walk() if isinstance(o, Slot) and o.out not in places]
-        kernels = [o for o in block.walk() if not _is_frame(o)]
-        return module, kernels, sum(slot.out.type.size_bytes for slot in slots)
+        else:
+            LOWERINGS.get(op.opname)(op, low)
+        scratch = [o.out.type.size_bytes for o in block.walk() if isinstance(o, Slot) and o.out not in places]
+        constants = sum(c.type.size_bytes for c in module.consts.values())
+        return _Lowered([o for o in block.walk() if not _is_frame(o)], constants, sum(scratch))
 
 
 def _is_frame(op: Op) -> bool:

@@ -14,6 +14,7 @@ never decreases with it, so the forms of `requant` serve it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -64,6 +65,7 @@ def _all_pairs(da: DType, db: DType) -> tuple[Array, Array]:
     return np.broadcast_arrays(a, b)  # type: ignore[return-value]
 
 
+@lru_cache(maxsize=1024)
 def solve_sum(qa: Quant, qb: Quant, qc: Quant, da: DType, db: DType, dc: DType) -> SumForm | None:
     """A proved integer form of QLinearAdd, the cheapest that was found, or None."""
     a, b = _all_pairs(da, db)
