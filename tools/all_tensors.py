@@ -256,7 +256,8 @@ class _Walk:
 
 
 def reading(tensor: Array, like: Array) -> Array | None:
-    """`tensor` in the order of axes of `like`: as it is, or channels last; the closer one where both fit.
+    """`tensor` in the order of axes of `like`: as it is, or channels last; the closer one where both fit. `like` may be
+    flat.
 
     Where `like` has fewer channels than `tensor`, since dead ones were removed, those that stand for its channels.
     """
@@ -264,7 +265,8 @@ def reading(tensor: Array, like: Array) -> Array | None:
         return None
     readings = [tensor, np.moveaxis(tensor, 1, -1)] if tensor.ndim >= 3 else [tensor]
     shape = [extent for extent in like.shape if extent != 1]
-    fitting = [r.reshape(like.shape) for r in readings if [e for e in r.shape if e != 1] == shape]
+    flat = len(shape) == 1 and tensor.size == like.size
+    fitting = [r.reshape(like.shape) for r in readings if flat or [e for e in r.shape if e != 1] == shape]
     if not fitting:
         fitting = [part for r in readings if r.ndim and (part := _some_channels(r, like)) is not None]
     return min(fitting, key=lambda r: int(np.count_nonzero(r != like)), default=None)

@@ -150,8 +150,8 @@ def _exact_text(exact: Report) -> str:
         lines.append(f"  not compared, without a counterpart in onnxruntime's graph: {', '.join(exact.unmatched)}")
     if exact.no_integer_kernel:
         nodes = ", ".join(exact.no_integer_kernel[:3]) + (", ..." if len(exact.no_integer_kernel) > 3 else "")
-        lines.append(f"  onnxruntime has no integer kernel for {len(exact.no_integer_kernel)} nodes ({nodes}); "
-                     "behind them it goes on from the bytes of the C")
+        lines.append(f"  onnxruntime has no integer kernel for {len(exact.no_integer_kernel)} nodes ({nodes}): "
+                     "these are compared with their definition, and it goes on from the C's bytes")
     return "\n".join(lines)
 
 

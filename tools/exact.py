@@ -83,9 +83,7 @@ def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], ten
     for number, op in enumerate(calls):
         sources = {v: writers[root] for v in op.reads if (root := _root(v)) in writers}
         source = next(iter(sources.values()), None)
-        tensor = graph.tensor_of(op)
-        if op.opname == "k.transpose" and source in plan.pairs:
-            tensor = plan.pairs[source][1]  # the same bytes in another order
+        tensor = _tensor_of(op, graph, plan, source)
         inexact = tensor is not None and not graph.is_exact(tensor)
         node = ", ".join(origins(op.loc))
         if inexact and node not in report.no_integer_kernel:
@@ -95,7 +93,7 @@ def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], ten
         writers[_root(op.writes[0])] = number
         if not inexact and not any(_root(v) in ours_alone for v in op.reads):
             plan.pairs.update({} if tensor is None else {number: (op, tensor)})
-        elif tensor is not None and (given := _given(plan, arrays, number, source, tensor, tensors[tensor])):
+        elif tensor is not None and (given := _given(plan, arrays, number, source, tensor, tensors)):
             plan.given[number] = given
         else:
             ours_alone.update(_root(v) for v in op.writes)
@@ -104,9 +102,11 @@ def _plan(calls: Sequence[Op], graph: IntegerGraph, arrays: Sequence[Array], ten
 
 
 def _computable(op: Op, sources: Mapping[Value, Op]) -> bool:
-    """Whether all that `op` reads is a constant or recorded as it is then: whole buffers, and not within loops."""
+    """Whether its result is stored (floats need not be equal to the last bit), and all that it reads is a constant or
+    recorded as it is then: whole buffers, and not within loops."""
     whole = {value for value, call in sources.items() if _same_bytes(value, call.writes[0]) and not _in_loop(call)}
-    return not _in_loop(op) and len(op.writes) == 1 and all(v.data is not None or v in whole for v in op.reads)
+    stored = len(op.writes) == 1 and op.writes[0].type.dtype.is_integer and not _in_loop(op)
+    return stored and all(v.data is not None or v in whole for v in op.reads)
 
 
 def _same_bytes(one: Value, other: Value) -> bool:
@@ -132,21 +132,40 @@ def _definition(op: Op, sources: Mapping[Value, int], arrays: Sequence[Array]) -
     return result
 
 
-def _given(plan: _Plan, arrays: Sequence[Array], number: int, source: int | None, tensor: str, theirs: Array) \
-        -> _Given | None:
-    """How `tensor` (an example is `theirs`) is made of what call `number` writes, or None."""
-    mine, shape = arrays[number], theirs.shape
+def _tensor_of(op: Op, graph: IntegerGraph, plan: _Plan, source: int | None) -> str | None:
+    """The tensor that `op` stands for; where we turned axes and the model does not, the one that was turned."""
+    if op.opname != "k.transpose":
+        return graph.tensor_of(op)
+    names = origins(op.loc)
+    turned = [node.output[0] for node in graph.nodes if node.op_type == "Transpose" and node.name in names]
+    if not turned and source in plan.pairs:
+        return plan.pairs[source][1]
+    return turned[-1] if turned else graph.tensor_of(op)
+
+
+def _given(plan: _Plan, arrays: Sequence[Array], number: int, source: int | None, tensor: str,
+           tensors: Mapping[str, Array]) -> _Given | None:
+    """How `tensor` is made of what call `number` writes, or None. `arrays` and `tensors` belong to one sample."""
+    mine, theirs = arrays[number], tensors[tensor]
     if mine.dtype != theirs.dtype:
         return None
-    orders = [last for last in (False, True)[:theirs.ndim - 1] if _extents(mine) == _extents(_ordered(theirs, last))]
+    possible = (False, True) if theirs.ndim > 2 else (False,)
+    orders = [last for last in possible if _extents(mine) == _extents(_ordered(theirs, last))]
     if orders:
         closest = min(orders, key=lambda last: different_bytes(mine, _ordered(theirs, last).reshape(mine.shape)))
-        return _Given(tensor, shape, closest)
-    if source is None or not (source in plan.pairs or (source in plan.given and plan.given[source].source is not None)):
+        return _Given(tensor, theirs.shape, closest)
+    if source is None or not _has_fewer(mine, theirs):
         return None
-    alike = theirs.ndim > 1 and mine.size * shape[1] == theirs.size * mine.shape[-1]
-    return _Given(tensor, shape, len(shape) > 2, source) if alike and mine.shape[-1] == arrays[source].shape[-1] \
-        else None
+    known = source in plan.pairs and _has_fewer(arrays[source], tensors[plan.pairs[source][1]])
+    known = known or (source in plan.given and plan.given[source].source is not None)
+    alike = known and mine.shape[-1] == arrays[source].shape[-1]
+    return _Given(tensor, theirs.shape, theirs.ndim > 2, source) if alike else None
+
+
+def _has_fewer(mine: Array, theirs: Array) -> bool:
+    """Whether they differ in the number of channels only, which `theirs` has on axis 1 and `mine` on the last."""
+    return mine.ndim > 0 and theirs.ndim > 1 and mine.shape[-1] < theirs.shape[1] \
+        and mine.size * theirs.shape[1] == theirs.size * mine.shape[-1]
 
 
 def _ordered(tensor: Array, last: bool) -> Array:

@@ -71,6 +71,21 @@ def test_onnxruntime_goes_on_from_the_c_behind_a_node_in_float(saturated: bool, 
 
 
 @same_bytes
+@pytest.mark.parametrize("kind", ["LogSoftmax", "Erf", "Transpose"])
+def test_other_nodes_between_layers(kind: str, tmp_path: Path) -> None:
+    """Ones that onnxruntime computes in float, and one that moves stored values: what follows them is compared."""
+    b = Builder(seed=4)
+    y = b.both(b.op("Conv", b.both(b.input(1, 4, 8, 8), INPUT[S8]), b.weight(8, 4, 3, 3, axis=0)), OUTPUT[S8])
+    attrs = {"LogSoftmax": {"axis": 1}, "Transpose": {"perm": [0, 1, 3, 2]}}.get(kind, {})
+    z = b.both(b.op(kind, y, **attrs), OUTPUT[S8])
+    compiled = compiled_and_saved(b.model(b.both(b.op("Conv", z, b.weight(5, 8, 3, 3)), OUTPUT[S8])), tmp_path)
+    report = compared(compiled)
+    assert (report.mismatches, report.unmatched) == (0, [])
+    stored = [op for op in recording.kernel_calls(compiled.module) if op.writes[0].type.dtype.bits == 8]
+    assert report.tensors >= len(stored)
+
+
+@same_bytes
 def test_what_lies_behind_is_compared(tmp_path: Path) -> None:
     """The C is of another model than onnxruntime's: the last layer has other weights."""
     compiled = compiled_and_saved(with_a_mean(), tmp_path)
