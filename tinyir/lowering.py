@@ -174,6 +174,11 @@ class Lowering:
         assert self._loop.pace is not None
         return self._loop.pace
 
+    def rows_of_call(self, height: int) -> int:
+        """How many of `height` rows the kernel of the op being lowered computes in one call, at most."""
+        pace = None if self._loop is None else self._loop.pace
+        return height if pace is None else min(height, -(-pace.rows // pace.steps))
+
     @property
     def source(self) -> Op:
         """The op being lowered, in a loop."""

@@ -256,6 +256,10 @@ class RowKernel(Kernel):
         fresh = f"{operand}_fresh + ({row} - {operand}_split) * {pitch}"
         return f"({row} < {operand}_split ? {operand} + {grouped} * {pitch} : {fresh})"
 
+    def is_parted(self, operand: str) -> bool:
+        """Whether the rows of a call may lie at both ends of the buffer that they are written to."""
+        return self.is_ring(operand) and operand not in self.fresh
+
     def declare_slot(self, operand: str) -> str:
         """C declaration of `{operand}_slot` for row `row`, where a run of rows begins; empty if there is none."""
         if self.join(operand) is not None:
@@ -271,7 +275,7 @@ class RowKernel(Kernel):
     def run_limit(self, operand: str) -> str:
         """C statement that shortens a run of `rows` rows to those that lie behind each other."""
         if self.join(operand) is not None:
-            return "rows = 1;"
+            return f"if (row < {operand}_split) {{\n    rows = 1;\n}}"
         ring = self.ring(operand)
         return f"if (rows > {ring} - {operand}_slot) {{\n    rows = {ring} - {operand}_slot;\n}}"
 

@@ -1,12 +1,12 @@
-"""The inner part of convolutions on Cortex-M with DSP: four columns of inputs times all pairs of output channels.
+"""The inner part of convolutions on Cortex-M with DSP: columns of inputs times all pairs of output channels.
 
-    tc_columns_paired_i8_12(stream, column, out, outputs, steps)
+    tc_columns_paired_i8_12_of4(stream, column, out, outputs, steps)
 
-A *column* holds the inputs of four output pixels as halves of words, interleaved: for each four inputs x0 .. x3 of a
-pixel two words, those of the four pixels behind each other. A *stream* holds what the function reads of constants in
-the order in which it does: for each pair of output channels two biases, the weights, and for each of the two channels a
-multiplier and a rounding constant. Sums of two channels and four pixels, two addresses and four temporaries take all of
-the fourteen registers.
+A *column* holds the inputs of four output pixels (or two, or one) as halves of words, interleaved: for each four inputs
+x0 .. x3 of a pixel two words, those of the pixels behind each other. A *stream* holds what the function reads of
+constants in the order in which it does: for each pair of output channels two biases, the weights, and for each of the
+two channels a multiplier and a rounding constant. Sums of two channels and four pixels, two addresses and four
+temporaries take all of the fourteen registers. Columns of two pixels take 4 % more instructions, those of one 40 %.
 
 paired   A word of the stream has four weights as two halves, h = 256 * w1 + w0 and 256 * w3 + w2; the words of the
          column are a = (x3, x1) and b = (256 * x2 - x3 + 127, 256 * x0 - x1 + 127). SMLAD(h, a) + SMLAD(SXTB16(h), b)
@@ -27,61 +27,91 @@ from .dsp_text import asm_function, float_requantisation, high_requantisation
 __all__ = ["columns_text", "vector_text"]
 
 _STEPS = {
-    "paired": """
+    ("paired", 4): """
     ldrd    r2, r3, [r0], #8                    // weights of both channels
     ldrd    r4, r5, [r1], #32                   // pixels 0 and 1
-    smlad   r6, r2, r4, r6
-    smlad   r7, r2, r5, r7
-    smlad   r10, r3, r4, r10
-    smlad   r11, r3, r5, r11
+    {first}
     ldrd    r4, r5, [r1, #-24]                  // pixels 2 and 3
-    smlad   r8, r2, r4, r8
-    smlad   r9, r2, r5, r9
-    smlad   r12, r3, r4, r12
-    smlad   lr, r3, r5, lr
+    {second}
     sxtb16  r2, r2
     sxtb16  r3, r3
     ldrd    r4, r5, [r1, #-16]
-    smlad   r6, r2, r4, r6
-    smlad   r7, r2, r5, r7
-    smlad   r10, r3, r4, r10
-    smlad   r11, r3, r5, r11
+    {first}
     ldrd    r4, r5, [r1, #-8]
-    smlad   r8, r2, r4, r8
-    smlad   r9, r2, r5, r9
-    smlad   r12, r3, r4, r12
-    smlad   lr, r3, r5, lr
+    {second}
     """,
-    "plain": """
+    ("plain", 4): """
     ldrd    r2, r3, [r0]                        // weights of both channels
     ldrd    r4, r5, [r1], #32                   // pixels 0 and 1
     sxtb16  r2, r2
     sxtb16  r3, r3
-    smlad   r6, r2, r4, r6
-    smlad   r7, r2, r5, r7
-    smlad   r10, r3, r4, r10
-    smlad   r11, r3, r5, r11
+    {first}
     ldrd    r4, r5, [r1, #-24]                  // pixels 2 and 3
-    smlad   r8, r2, r4, r8
-    smlad   r9, r2, r5, r9
-    smlad   r12, r3, r4, r12
-    smlad   lr, r3, r5, lr
+    {second}
     ldrd    r2, r3, [r0], #8
     ldrd    r4, r5, [r1, #-16]
     sxtb16  r2, r2, ror #8
     sxtb16  r3, r3, ror #8
-    smlad   r6, r2, r4, r6
-    smlad   r7, r2, r5, r7
-    smlad   r10, r3, r4, r10
-    smlad   r11, r3, r5, r11
+    {first}
     ldrd    r4, r5, [r1, #-8]
-    smlad   r8, r2, r4, r8
-    smlad   r9, r2, r5, r9
-    smlad   r12, r3, r4, r12
-    smlad   lr, r3, r5, lr
+    {second}
+    """,
+    ("paired", 2): """
+    ldrd    r2, r3, [r0], #8                    // weights of both channels
+    ldm.w   r1!, {r4, r5, r8, r9}
+    {first}
+    sxtb16  r2, r2
+    sxtb16  r3, r3
+    {third}
+    """,
+    ("plain", 2): """
+    ldrd    r2, r3, [r0], #8                    // weights of both channels
+    ldm.w   r1!, {r4, r5, r8, r9}
+    sxtb16  r12, r2
+    sxtb16  lr, r3
+    {fourth}
+    sxtb16  r2, r2, ror #8
+    sxtb16  r3, r3, ror #8
+    {third}
+    """,
+    ("paired", 1): """
+    ldrd    r2, r3, [r0], #8                    // weights of both channels
+    ldrd    r4, r5, [r1], #8
+    smlad   r6, r2, r4, r6
+    smlad   r10, r3, r4, r10
+    sxtb16  r2, r2
+    sxtb16  r3, r3
+    smlad   r6, r2, r5, r6
+    smlad   r10, r3, r5, r10
+    """,
+    ("plain", 1): """
+    ldrd    r2, r3, [r0], #8                    // weights of both channels
+    ldrd    r4, r5, [r1], #8
+    sxtb16  r12, r2
+    sxtb16  lr, r3
+    smlad   r6, r12, r4, r6
+    smlad   r10, lr, r4, r10
+    sxtb16  r2, r2, ror #8
+    sxtb16  r3, r3, ror #8
+    smlad   r6, r2, r5, r6
+    smlad   r10, r3, r5, r10
     """,
 }
-_STEP_BYTES = {"paired": 23 * 4, "plain": 26 * 4}
+"""What is done for each four inputs, by coding and pixels. All instructions have four bytes."""
+_SUMS = ("r6", "r7", "r8", "r9"), ("r10", "r11", "r12", "lr")
+
+
+def _products(sums: tuple[int, int], weights: tuple[str, str], inputs: tuple[str, str]) -> str:
+    """Sums of two pixels, by number, and both channels."""
+    return "\n".join(f"smlad   {_SUMS[channel][pixel]}, {weights[channel]}, {x}, {_SUMS[channel][pixel]}"
+                     for channel in (0, 1) for pixel, x in zip(sums, inputs, strict=True))
+
+
+_PRODUCTS = {
+    "first": _products((0, 1), ("r2", "r3"), ("r4", "r5")), "second": _products((2, 3), ("r2", "r3"), ("r4", "r5")),
+    "third": _products((0, 1), ("r2", "r3"), ("r8", "r9")), "fourth": _products((0, 1), ("r12", "lr"), ("r4", "r5")),
+}
+
 
 _COLUMNS = """
     push    {r4-r11, lr}
@@ -105,12 +135,7 @@ _COLUMNS = """
     ldr     r3, [sp, #4]
     add     r2, r2, r0
     str     r2, [sp]                            // [sp] end of the weights
-    mov     r7, r6
-    mov     r8, r6
-    mov     r9, r6
-    mov     r11, r10
-    mov     r12, r10
-    mov     lr, r10
+    {copies}
     bx      r3
     .balign 4
 2:
@@ -131,16 +156,9 @@ _COLUMNS = """
 4:  ldrd    r2, r5, [sp, #20]
     ldr     r3, [sp, #16]
     subs    r5, r5, #2
-    add     r4, r2, r3, lsl #1
+    {third_pixel}
     blt     7f
-    bfi     r6, r10, #8, #24                    // two neighbouring bytes
-    bfi     r7, r11, #8, #24
-    bfi     r8, r12, #8, #24
-    bfi     r9, lr, #8, #24
-    strh    r6, [r2]
-    strh    r7, [r2, r3]
-    strh    r8, [r4]
-    strh    r9, [r4, r3]
+    {pairs}
     add     r2, r2, #2
     strd    r2, r5, [sp, #20]
     bne     1b
@@ -152,10 +170,8 @@ _COLUMNS = """
 6:                                              // the second channel
     {float_b}
     b       4b
-7:  strb    r6, [r2]                            // there is no second channel
-    strb    r7, [r2, r3]
-    strb    r8, [r4]
-    strb    r9, [r4, r3]
+7:                                              // there is no second channel
+    {bytes}
     add     sp, sp, #28
     pop     {r4-r11, pc}
 """
@@ -164,10 +180,10 @@ _COLUMNS_TWIN = """
     for (int32_t o = 0; o < outputs; o += 2) {
         const uint32_t *scaling = stream + 2 + 2 * steps;
         for (int32_t lane = 0; lane < 2 && o + lane < outputs; lane++) {
-            for (int32_t pixel = 0; pixel < 4; pixel++) {
+            for (int32_t pixel = 0; pixel < {pixels}; pixel++) {
                 const uint32_t *x = column + pixel;
                 uint32_t sum = stream[lane];
-                for (int32_t k = 0; k < steps; k++, x += 8) {
+                for (int32_t k = 0; k < steps; k++, x += {step_words}) {
                     const uint32_t w = stream[2 + 2 * k + lane];
                     {step}
                 }
@@ -295,18 +311,34 @@ def _head(name: str, kind: str) -> str:
             "int32_t steps)")
 
 
-@family(r"columns_(paired|plain)_(i8|u8)_(\d+)")
-def columns_text(name: str, coding: str, dtype: str, shift: str) -> str:
-    """The C of tc_columns_<coding>_<element type of the results>_<shift>."""
+@family(r"columns_(paired|plain)_(i8|u8)_(\d+)_of([124])")
+def columns_text(name: str, coding: str, dtype: str, shift: str, pixels: str) -> str:
+    """The C of tc_columns_<coding>_<element type of the results>_<shift>_of<pixels>."""
     kind, low, high = _KINDS[dtype]
-    sums = ["r6", "r7", "r8", "r9"], ["r10", "r11", "r12", "lr"]
+    count = int(pixels)
+    sums = [list(registers[:count]) for registers in _SUMS]
     high_a, high_b = (high_requantisation(s, "r2", "r3", dtype, int(shift)) for s in sums)
     float_a, float_b = (float_requantisation(s, "r2", "r3", dtype) for s in sums)
-    asm = _spread(_COLUMNS, step=_STEPS[coding], high_a=high_a, high_b=high_b, float_a=float_a, float_b=float_b)
-    twin = fill(_COLUMNS_TWIN, step=fill(_TWIN_STEPS[coding], apart=4), kind=kind, shift=shift, low=low, high=high)
-    comment = ("/* Four columns of 4 * steps inputs times all output channels, pair after pair. The results of a\n"
-               " * pixel lie behind each other, those of the pixels `outputs` apart. */")
-    return asm_function(comment, _head(name, kind), asm.replace("{step_bytes}", str(_STEP_BYTES[coding])), twin)
+    step = _spread(_STEPS[coding, count], **_PRODUCTS)
+    copies = "\n".join(f"mov     {r}, {group[0]}" for group in sums for r in group[1:])
+    asm = _spread(_COLUMNS, step=step, copies=copies, high_a=high_a, high_b=high_b, float_a=float_a, float_b=float_b,
+                  **_stores(sums))
+    step_bytes = 4 * len(step.strip().splitlines())
+    twin = fill(_COLUMNS_TWIN, step=fill(_TWIN_STEPS[coding], apart=count), kind=kind, shift=shift, low=low, high=high,
+                pixels=count, step_words=2 * count)
+    comment = (f"/* A column of {pixels} pixels, 4 * steps inputs each, times all output channels, pair after pair.\n"
+               " * Results of a pixel lie behind each other, those of the pixels `outputs` apart. */")
+    return asm_function(comment, _head(name, kind), asm.replace("{step_bytes}", str(step_bytes)), twin)
+
+
+def _stores(sums: list[list[str]]) -> dict[str, str]:
+    """How the results of a pair of channels, or of one, are stored."""
+    places = ["[r2]", "[r2, r3]", "[r4]", "[r4, r3]"]
+    joined = [f"bfi     {a}, {b}, #8, #24" + "                    // two neighbouring bytes" * (a == "r6")
+              for a, b in zip(*sums, strict=True)]
+    halves = [f"strh    {a}, {place}" for a, place in zip(sums[0], places, strict=False)]
+    return {"third_pixel": "add     r4, r2, r3, lsl #1" if len(halves) > 2 else "", "pairs": "\n".join(joined + halves),
+            "bytes": "\n".join(f"strb    {a}, {place}" for a, place in zip(sums[0], places, strict=False))}
 
 
 @family(r"vector_(paired|plain)_(i8|u8)_(\d+)")
@@ -333,6 +365,6 @@ def _spread(template: str, **texts: str) -> str:
     """`template` with each `{word}` on a line of its own replaced by the lines of a text."""
     for word, text in texts.items():
         lines = "\n".join(f"    {line.strip()}" if ":" not in line else line.strip()
-                          for line in text.strip("\n").splitlines())
-        template = template.replace(f"    {{{word}}}", lines)
+                          for line in text.strip("\n").splitlines() if line.strip())
+        template = template.replace(f"    {{{word}}}\n", f"{lines}\n" if lines else "")
     return template

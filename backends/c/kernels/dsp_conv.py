@@ -4,12 +4,13 @@
 
 Four output pixels at a time: their windows become a column of 16-bit values in scratch memory, which is multiplied with
 all output channels (`dsp_columns`). Columns go on from one row of the image to the next. Outside the image values are
-the zero point of x, whose part in the sums is in the biases. Fewer than four pixels, at the end, are computed as four
-beside the result, and copied.
+the zero point of x, whose part in the sums is in the biases. Fewer pixels, at the end, have columns of their own where
+runs are short, so that it pays; else they are computed as four, beside the result, and copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast, final
 
 import numpy as np
@@ -35,6 +36,8 @@ __all__ = ["ConvDsp", "lower_conv2d_dsp"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
+_LONG_RUN = 64
+"""Pixels of a run that ends with four, whether or not they are needed."""
 
 
 @final
@@ -55,6 +58,7 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
     y_zero: int
     coding: Coding
     shift: int
+    sizes: tuple[int, ...]                  # pixels of the columns that there are, the most first
     rows: Pair
     height: int
     x_base: int = 0
@@ -124,37 +128,48 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
     def _run_text(self) -> str:
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
         arguments = f"in, {inputs}, stream, columns, out_row, {outputs}, count"
-        call = f"tc_run_{self.x.type.dtype}_{self._variant}({arguments});\n"
+        call = f"tc_run_{self.x.type.dtype}_{self._variant}_{self._digits}({arguments});\n"
         return row_runs(cast(Any, self), width, (inputs, outputs), call)
+
+    @property
+    def _digits(self) -> str:
+        return "".join(map(str, self.sizes))
 
     # -- a window ----------------------------------------------------------------------------------------------------
 
     def _window_text(self) -> str:
-        length, ring = self.y.shape[2] * self.y.shape[3], self.is_ring("y")
+        width, length = self.y.shape[2], self.y.shape[2] * self.y.shape[3]
+        place = f"{{yt}} *out = y + {{slot}} * {length};\nint32_t left = {{rows}}{width};"
+        parted = self.is_parted("y")
+        row = "row" if parted else "row_begin"
+        start = fill(place, slot=factor(self.slot("y", row)), rows="" if parted else "(row_end - row_begin) * ",
+                     **self.kinds)
         return fill("""
             {setup}
             {window}
-            {start}
-            int32_t filled = 0;
+            {whole_start}
+            int32_t filled = 0, pixels = 0;
             for (int32_t row = row_begin; row < row_end; row++) {
                 {lines}
-                {slot}
+                {row_start}
                 for (int32_t pixel = 0; pixel < {width}; pixel++) {
+                    if (filled == 0) {
+                        pixels = {pixels};
+                    }
                     {gather}
                     filled++;
-                    if (filled == 4 || {last}) {
-                        tc_block_{variant}(stream, columns, out, {outputs}, {steps}, filled);
-                        out += filled * {outputs};
+                    if (filled == pixels) {
+                        tc_block_{variant}_{digits}(stream, columns, out, {outputs}, {steps}, pixels);
+                        out += pixels * {outputs};
+                        left -= pixels;
                         filled = 0;
                     }
                 }
             }
-        """, setup=self.row_setup(), lines=self._lines_text(), width=self.y.shape[2], gather=self._gather_text(),
+        """, setup=self.row_setup(), lines=self._lines_text(), width=width, gather=self._gather_text(),
                     window="" if self._whole_words else f"uint8_t *window = (uint8_t *)(columns + {self._window_at});",
-                    start="" if ring else f"{self.kinds['yt']} *out = y + row_begin * {length};",
-                    slot=f"{self.kinds['yt']} *out = y + {factor(self.slot('y', 'row'))} * {length};" if ring else "",
-                    last=f"pixel == {self.y.shape[2] - 1}" if ring
-                    else f"(pixel == {self.y.shape[2] - 1} && row == row_end - 1)", variant=self._variant,
+                    whole_start="" if parted else start, row_start=start if parted else "",
+                    pixels=_pixels(self.sizes, "left"), variant=self._variant, digits=self._digits,
                     outputs=self.y.shape[3], steps=self.steps)
 
     @property
@@ -164,8 +179,12 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
 
     @property
     def _window_at(self) -> int:
-        """Where in `columns` the bytes of a window are gathered: behind a column and the results of four pixels."""
-        return 8 * self.steps + self.y.shape[3]
+        """Where in `columns` the bytes of a window are gathered: behind a column and spare results."""
+        return columns_words(self.sizes, self.steps, self.y.shape[3], self.y.shape[2])
+
+    def scratch_words(self) -> int:
+        """Words of scratch: a column, spare results, a window."""
+        return self._window_at + (0 if self._whole_words or self.pointwise else self.steps)
 
     def _lines_text(self) -> str:
         """`lines`: the input rows of the taps, NULL outside the image."""
@@ -187,16 +206,23 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         channels = self.x.shape[3]
         length, limit = self.kernel[1] * channels, self.x.shape[2] * channels
         first = f"pixel * {self.stride[1] * channels} - {self.pad[1] * channels}"
-        kind, byte = f"{self.coding}_{self.x.type.dtype}", self.x_zero & 0xFF
+        kind, byte, apart = f"{self.coding}_{self.x.type.dtype}", self.x_zero & 0xFF, _apart(self.sizes)
+        inside = " && ".join([f"first >= 0 && first <= {limit - length}", *self._lines_inside()])
         if self._whole_words:
             return fill("""
-                for (int32_t ky = 0; ky < {rows}; ky++) {
-                    tc_spread_window_{kind}(lines[ky], {first}, {length}, {limit}, columns + filled + ky * {words},
-                        0x{zero:08X}u);
+                const int32_t first = {first};
+                if ({inside}) {
+                    for (int32_t ky = 0; ky < {rows}; ky++) {
+                        tc_spread_{kind}(lines[ky] + first, columns + filled + ky * {words}, {count}, {apart});
+                    }
+                } else {
+                    for (int32_t ky = 0; ky < {rows}; ky++) {
+                        tc_spread_window_{kind}(lines[ky], first, {length}, {limit}, columns + filled + ky * {words},
+                            {apart}, {zero});
+                    }
                 }
-            """.replace("{zero:08X}", f"{byte * 0x01010101:08X}"), rows=self.kernel[0], kind=kind, first=first,
-                        length=length, limit=limit, words=2 * length)
-        inside = " && ".join([f"first >= 0 && first <= {limit - length}", *self._lines_inside()])
+            """, inside=inside, rows=self.kernel[0], kind=kind, first=first, length=length, limit=limit, apart=apart,
+                        count=length // 4, words=_times(length // 2, apart), zero=f"0x{byte * 0x01010101:08X}u")
         return fill("""
             const int32_t first = {first};
             if ({inside}) {
@@ -208,9 +234,9 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
                     tc_window_row(lines[ky], first, {length}, {limit}, window + ky * {length}, {zero});
                 }
             }
-            tc_spread_{kind}_8(window, columns + filled, {steps});
+            tc_spread_{kind}(window, columns + filled, {steps}, {apart});
         """, inside=inside, rows=self.kernel[0], kind=kind, first=first, length=length, limit=limit, zero=byte,
-                    steps=self.steps)
+                    steps=self.steps, apart=apart)
 
     def _lines_inside(self) -> list[str]:
         """C conditions for all rows of a window to be inside the image."""
@@ -223,57 +249,106 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         return -(-self.inputs // 4)
 
 
-@family(r"block_((?:paired|plain)_(i8|u8)_\d+)")
-def block_text(name: str, variant: str, dtype: str) -> str:
-    """The C of tc_block_<variant of tc_columns>."""
+def column_sizes(run: int, width: int) -> tuple[int, ...]:
+    """How many pixels columns have, for runs of `run` pixels that are rows of `width`: four, and what is left over
+    where runs end, if to compute four there would be more than a few percent of a run.
+    """
+    rest = run % 4
+    if run >= _LONG_RUN or rest in (0, 3):
+        return (4,)
+    return (4, 2) if rest == 2 and width % 2 == 0 else (4, 2, 1) if rest == 2 else (4, 1)
+
+
+def columns_words(sizes: Sequence[int], steps: int, outputs: int, width: int) -> int:
+    """Words of scratch for columns of these pixels, and for results that are copied, where runs of rows of `width`
+    pixels may end with pixels that no column of that size is for.
+    """
+    return 2 * steps * sizes[0] + (-(-outputs * sizes[0] // 4) if width % sizes[-1] else 0)
+
+
+def _pixels(sizes: Sequence[int], left: str) -> str:
+    """C expression for the pixels of the next column where `left` are left, 1 at least."""
+    most = sizes[0]
+    if 1 not in sizes:
+        return f"{left} < {most} ? {left} : {most}" if most > 1 else "1"
+    text = "1"
+    for size in sorted(sizes)[1:]:
+        text = f"{left} >= {size} ? {size} : {text}"
+    return text
+
+
+def _times(number: int, apart: str) -> str:
+    return str(number * int(apart)) if apart.isdigit() else f"({number} * {factor(apart)})"
+
+
+def _apart(sizes: Sequence[int]) -> str:
+    """C expression for how many pixels the column that takes `pixels` has."""
+    if len(sizes) == 1:
+        return str(sizes[0])
+    return "pixels" if 1 in sizes else "(pixels == 2 ? 2 : 4)"
+
+
+@family(r"block_((?:paired|plain)_(i8|u8)_\d+)_([421]+)")
+def block_text(name: str, variant: str, dtype: str, digits: str) -> str:
+    """The C of tc_block_<variant of tc_columns>_<pixels of columns>."""
+    sizes = [int(digit) for digit in digits]
+    cases = [fill("""
+        if (pixels == {size}) {
+            tc_columns_{variant}_of{size}(stream, columns, out, outputs, steps);
+            return;
+        }
+    """, size=size, variant=variant) for size in sizes]
+    spare = "" if 1 in sizes else fill("""
+        {kind} *spare = ({kind} *)(columns + {words} * steps);
+        tc_columns_{variant}_of{most}(stream, columns, spare, outputs, steps);
+        for (int32_t i = 0; i < pixels * outputs; i++) {
+            out[i] = spare[i];
+        }
+    """, kind="int8_t" if dtype == "i8" else "uint8_t", words=2 * sizes[0], variant=variant, most=sizes[0])
     return fill("""
-        /* tc_columns for fewer than four pixels, too: these are computed behind the columns and copied. */
+        /* tc_columns for `pixels` pixels; those for which it is not made are computed behind the columns and copied. */
         static __attribute__((noinline, unused)) void tc_{name}(const uint32_t *stream, uint32_t *columns, {kind} *out,
             int32_t outputs, int32_t steps, int32_t pixels)
         {
-            if (pixels == 4) {
-                tc_columns_{variant}(stream, columns, out, outputs, steps);
-                return;
-            }
-            {kind} *spare = ({kind} *)(columns + 8 * steps);
-            tc_columns_{variant}(stream, columns, spare, outputs, steps);
-            for (int32_t i = 0; i < pixels * outputs; i++) {
-                out[i] = spare[i];
-            }
+            {cases}
+            {spare}
         }
-    """, name=name, variant=variant, kind="int8_t" if dtype == "i8" else "uint8_t")
+    """, name=name, kind="int8_t" if dtype == "i8" else "uint8_t", cases="".join(cases), spare=spare)
 
 
-@family(r"run_(i8|u8)_((paired|plain)_(i8|u8)_\d+)")
-def run_text(name: str, source: str, variant: str, coding: str, dtype: str) -> str:
-    """The C of tc_run_<element type of x>_<variant of tc_columns>."""
+@family(r"run_(i8|u8)_((paired|plain)_(i8|u8)_\d+)_([421]+)")
+def run_text(name: str, source: str, variant: str, coding: str, dtype: str, digits: str) -> str:
+    """The C of tc_run_<element type of x>_<variant of tc_columns>_<pixels of columns>."""
+    sizes = [int(digit) for digit in digits]
     return fill("""
         /* A 1x1 convolution of `count` pixels that lie behind each other. Where `inputs` is not a multiple of 4 the
-         * last word of a pixel reaches into the next one; the last pixel is copied first, behind all else in
-         * `columns`. */
+         * last word of a pixel reaches into the next one; that of the last pixel is copied first. */
         static __attribute__((noinline, unused)) void tc_{name}(const {xt} *x, int32_t inputs, const uint32_t *stream,
             uint32_t *columns, {yt} *y, int32_t outputs, int32_t count)
         {
+            const int32_t whole = inputs / 4;
             const int32_t steps = (inputs + 3) / 4;
-            for (; count > 0; count -= 4) {
-                const int32_t pixels = count < 4 ? count : 4;
+            while (count > 0) {
+                const int32_t pixels = {pixels};
                 for (int32_t pixel = 0; pixel < pixels; pixel++, x += inputs) {
-                    const void *from = x;
-                    if (pixel == count - 1 && inputs % 4 != 0) {
-                        {xt} *copy = ({xt} *)(columns + 8 * steps + outputs);
-                        for (int32_t k = 0; k < inputs; k++) {
-                            copy[k] = x[k];
+                    const int32_t words = pixel == count - 1 ? whole : steps;
+                    tc_spread_{kind}(x, columns + pixel, words, {apart});
+                    if (words < steps) {
+                        uint32_t last = 0;
+                        for (int32_t k = inputs; k-- > 4 * whole;) {
+                            last = last << 8 | (uint8_t)x[k];
                         }
-                        from = copy;
+                        tc_spread_{kind}(&last, columns + pixel + 2 * whole * {apart}, 1, {apart});
                     }
-                    tc_spread_{coding}_{source}_8(from, columns + pixel, steps);
                 }
-                tc_block_{variant}(stream, columns, y, outputs, steps, pixels);
-                y += 4 * outputs;
+                tc_block_{variant}_{digits}(stream, columns, y, outputs, steps, pixels);
+                y += pixels * outputs;
+                count -= pixels;
             }
         }
-    """, name=name, variant=variant, coding=coding, source=source, xt="int8_t" if source == "i8" else "uint8_t",
-                yt="int8_t" if dtype == "i8" else "uint8_t")
+    """, name=name, variant=variant, kind=f"{coding}_{source}", xt="int8_t" if source == "i8" else "uint8_t",
+                yt="int8_t" if dtype == "i8" else "uint8_t", digits=digits, pixels=_pixels(sizes, "count"),
+                apart=_apart(sizes))
 
 
 def lower_conv2d_dsp(op: QConv2D, weight: Array, bias: Array | None, low: Lowering) -> bool:
@@ -289,13 +364,15 @@ def lower_conv2d_dsp(op: QConv2D, weight: Array, bias: Array | None, low: Loweri
         return False
     zero = quant_of(op.x).zero_point
     start = plan.bias - (zero - offset_of(op.x)) * plan.weight.astype(np.int64).sum(axis=1)
-    steps = -(-flat.shape[1] // 4)
-    window = 0 if op.x.shape[3] % 4 == 0 else steps
+    steps, (height, width) = -(-flat.shape[1] // 4), op.out.shape[1:3]
+    sizes = column_sizes(width * low.rows_of_call(height), width)
+    pointwise = op.kernel == (1, 1) and op.stride == (1, 1) and not any(op.pad)
+    words = columns_words(sizes, steps, outputs, width) + (0 if op.x.shape[3] % 4 == 0 or pointwise else steps)
     stream = pack_stream(plan.weight, start, plan.scalings, plan.coding, 2)
     low.emit(ConvDsp(
         low.buffer(op.x), low.const(f"{op.weight.name}.stream", stream),
-        low.result(op.out), low.scratch(BufferType((8 * steps + outputs + window,), U32), f"{op.out.name}.columns"),
+        low.result(op.out), low.scratch(BufferType((words,), U32), f"{op.out.name}.columns"),
         kernel=op.kernel, stride=op.stride, pad=op.pad, dilation=op.dilation[0], x_zero=zero,
-        y_zero=quant_of(op.out).zero_point, coding=plan.coding, shift=plan.shift, rows=(0, op.out.shape[1]),
+        y_zero=quant_of(op.out).zero_point, coding=plan.coding, shift=plan.shift, sizes=sizes, rows=(0, height),
         height=op.x.shape[1]))
     return True

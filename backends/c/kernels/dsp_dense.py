@@ -60,14 +60,14 @@ class DenseDsp(Kernel, opname="k.dense_dsp"):
             for (int32_t k = 0; k < {left}; k++) {
                 rest[k] = (uint8_t)x[{done} + k];
             }
-            tc_spread_{kind}_2(rest, column + {place}, 1);
+            tc_spread_{kind}(rest, column + {place}, 1, 1);
         """, steps2=2 * (whole + 1), left=left, done=4 * whole, kind=kind, place=2 * whole) if left else ""
         return fill("""
             static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
                 uint32_t *restrict column)
             {
                 {opening}
-                    tc_spread_{kind}_2(x, column, {whole});
+                    tc_spread_{kind}(x, column, {whole}, 1);
                     {rest}
                     tc_vector_{variant}(stream, column, y, {outputs}, {steps});
                 {closing}

@@ -1,10 +1,12 @@
 """Depthwise convolutions of stored 8-bit integers on Cortex-M with DSP.
 
-    k.depthwise_conv2d_dsp(%x, @w.stream) -> (%y, %planes) {kernel = [3, 3], guard = 8, shift = 12, ...}
+    k.depthwise_conv2d_dsp(%x, @w.stream) -> (%y, %planes) {kernel = [3, 3], guard = 8, shift = 12, band = 4, ...}
 
-Some rows of four channels at a time become planes of 16-bit values in scratch memory, padding included, from which the
-rows of the result are computed channel by channel (`dsp_planes`). The last four channels may overlap those before.
-Outside the image values are the zero point of x, whose part in the sums is in the biases.
+Some rows of four channels at a time become planes of 16-bit values in scratch memory, padding included, from which a
+band of rows of the result is computed channel by channel (`dsp_planes`). 3x3 windows that go through few rows at a
+time, or with stride 2, are computed row by row from groups of three rows instead (`dsp_triples`, band 0). The last four
+channels may overlap those before. Outside the image values are the zero point of x, whose part in the sums is in the
+biases.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from tinyir.types import U32, BufferType
 
 from ..text import c_type, fill
 from .base import RowKernel
-from .dsp_pack import Plan, Scalings, offset_of, plan_layer, stored_values
+from .dsp_pack import Plan, Scalings, plan_layer, stored_values
 from .dsp_planes import PIXELS, plane_pitch, weight_words
+from .dsp_triples import groups_of, split_triples, triple_words
 from .taps import RowTaps, clipped_pad, factor
 
 __all__ = ["DepthwiseDsp", "lower_depthwise_dsp"]
@@ -35,6 +38,8 @@ Quad = tuple[int, int, int, int]
 _CHANNELS = 4
 _PLANE_BYTES = 4096
 """Four planes together take about that much: more rows at a time are unpacked less often."""
+_LEAST_BAND = 3
+"""Rows for which planes of 3x3 windows pay."""
 
 
 @final
@@ -46,7 +51,7 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
     x: Value                                # [N, ring, W, C] i8 or u8
     stream: Value                           # [C, words] u32: see dsp_planes
     y: Written                              # [N, ring, OW, C] i8 or u8
-    planes: Written                         # [words] u32: some rows of four channels
+    planes: Written                         # [words] u32: some rows, or groups of three, of four channels
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
@@ -54,7 +59,7 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
     y_zero: int
     guard: int                              # sums are kept times two to this power
     shift: int
-    band: int                               # rows of y that are computed at a time
+    band: int                               # rows of y that are computed at a time from planes; 0: from groups
     rows: Pair
     height: int
     x_base: int = 0
@@ -81,8 +86,8 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
         return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.kernel[0] * self.kernel[1]
 
     def reference(self, x: Array, stream: Array, y: Array, planes: Array) -> None:
-        weight, bias, scalings = _unpack(stream, self.kernel, self.stride[1], self.guard)
-        bias = bias + (self.x_zero - offset_of(self.x)) * weight.astype(np.int64).sum(axis=(0, 1))
+        weight, bias, scalings = _unpack(stream, self.kernel, self.guard, groups=self.band == 0)
+        bias = bias + self.x_zero * weight.astype(np.int64).sum(axis=(0, 1))
         rows, _ = self.read_rows("x", x)
         pad = clipped_pad(self.rows, self.taps, self.pad)
         sums = convolve_depthwise(rows.astype(np.float64) - self.x_zero, weight.astype(np.float64), self.stride, pad,
@@ -91,19 +96,60 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
                                               (self.y_zero, self.y.type.dtype), self.shift, self.guard))
 
     def source(self) -> str:
+        return self._planes_text() if self.band else self._groups_text()
+
+    def _common(self) -> dict[str, object]:
+        """What both texts are filled with."""
         taps, (_, _, width, channels) = self.taps, self.x.shape
+        inside = ["line >= 0"] * taps.clipped_above + [f"line < {taps.extent}"] * taps.clipped_below
+        return {"xt": c_type(self.x.type.dtype), "yt": c_type(self.y.type.dtype), "kind": self.x.type.dtype,
+                "row_parameters": self.row_parameters(), "setup": self.row_setup(), "width": width,
+                "channels": channels, "before": self.pad[1], "zero": f"{self.x_zero & 0xFF:02X}" * 4,
+                "inside": " && ".join(inside), "top": f"row * {taps.stride} - {taps.pad}",
+                "words": self.stream.shape[1],
+                "outputs": self.y.shape[2],
+                "first": "next" if channels % 4 == 0 else f"next + 4 <= {channels} ? next : {channels - 4}",
+                "length": self.y.shape[2] * channels, "slot": factor(self.slot("y", "row"))}
+
+    def _groups_text(self) -> str:
+        common, place = self._common(), f"(const uint8_t *)({self.address('x', 'line')})"
+        variant = f"{self.stride[1]}_{self.y.type.dtype}_{self.shift}"
+        groups = groups_of(self.y.shape[2], self.stride[1])
+        return fill("""
+            static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
+                uint32_t *restrict groups, {row_parameters})
+            {
+                {setup}
+                for (int32_t row = row_begin; row < row_end; row++) {
+                    const uint8_t *lines[3];
+                    for (int32_t k = 0; k < 3; k++) {
+                        const int32_t line = {top} + k;
+                        lines[k] = {place};
+                    }
+                    {yt} *out = y + {slot} * {length};
+                    for (int32_t next = 0; next < {channels}; next += 4) {
+                        const int32_t c = {first};
+                        tc_triples_{kind}(lines, c, {channels}, {width}, {before}, {count}, groups, {apart}, 0x{zero}u);
+                        tc_triple_row_{variant}(groups + (next - c) * {apart}, stream + next * {words}, out + next,
+                            {channels}, {outputs}, {apart}, 4 - (next - c));
+                    }
+                }
+            }
+        """, place=f"{common['inside']} ? {place} : NULL" if common["inside"] else place, variant=variant, count=groups,
+                    apart=3 * groups, **common)
+
+    def _planes_text(self) -> str:
+        common, place = self._common(), f"{self.address('x', 'line')} + c"
         pitch = plane_pitch(self.y.shape[2], self.kernel[1], self.stride[1])
-        inside = " && ".join(["line >= 0"] * taps.clipped_above + [f"line < {taps.extent}"] * taps.clipped_below)
-        place = f"{self.address('x', 'line')} + c"
-        band = 1 if self.is_ring("y") else self.band
         return fill("""
             static void {name}(const {xt} *restrict x, const uint32_t *restrict stream, {yt} *restrict y,
                 uint32_t *restrict planes, {row_parameters})
             {
                 {setup}
-                for (int32_t row = row_begin; row < row_end; row += {band}) {
-                    {count}
-                    {yt} *out = y + {slot} * {length};
+                for (int32_t row = row_begin, rows = 0; row < row_end; row += rows) {
+                    const int32_t slot = {slot};
+                    {rows}
+                    {yt} *out = y + slot * {length};
                     for (int32_t next = 0; next < {channels}; next += 4) {
                         const int32_t c = {first};
                         for (int32_t k = 0; k < {lines}; k++) {
@@ -118,54 +164,58 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
                     }
                 }
             }
-        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), row_parameters=self.row_parameters(),
-                    setup=self.row_setup(), band=band, count=_rows_of(band),
-                    first="next" if channels % 4 == 0 else f"next + 4 <= {channels} ? next : {channels - 4}",
-                    length=self.y.shape[2] * channels,
-                    slot=factor(self.slot("y", "row")), channels=channels, lines=self._lines("rows", band),
-                    top=f"row * {taps.stride} - {taps.pad}", kind=self.x.type.dtype,
-                    place=f"{inside} ? {place} : NULL" if inside else place, width=width, before=self.pad[1],
+        """, rows=self._band_text(), lines=self._lines("rows"),
+                    place=f"{common['inside']} ? {place} : NULL" if common["inside"] else place,
                     columns=2 * pitch, pitch=pitch, apart=pitch * self._plane_rows,
-                    zero=f"{self.x_zero & 0xFF:02X}" * 4,
                     variant=f"{self.kernel[0]}x{self.kernel[1]}_{self.stride[1]}_{self.y.type.dtype}_{self.shift}",
-                    words=self.stream.shape[1], outputs=self.y.shape[2], pitch_bytes=4 * pitch)
+                    pitch_bytes=4 * pitch, **common)
+
+    def _band_text(self) -> str:
+        """C statements for the rows of a band."""
+        if self.band == 1:
+            return "rows = 1;"
+        text = f"rows = row_end - row < {self.band} ? row_end - row : {self.band};"
+        if self.is_parted("y"):
+            text += f"\nrows = rows < {self.ring('y')} - slot ? rows : {self.ring('y')} - slot;"
+        return text
 
     @property
     def _plane_rows(self) -> int:
         return (self.band - 1) * self.stride[0] + self.kernel[0]
 
-    def _lines(self, rows: str, band: int) -> str:
+    def _lines(self, rows: str) -> str:
         """C expression for the rows of the planes that `rows` rows of y take."""
-        if band == 1:
+        if self.band == 1:
             return str(self.kernel[0])
         less = self.kernel[0] - self.stride[0]
         scaled = rows if self.stride[0] == 1 else f"{rows} * {self.stride[0]}"
         return f"{scaled} {'+' if less >= 0 else '-'} {abs(less)}" if less else scaled
 
 
-def _rows_of(band: int) -> str:
-    if band == 1:
-        return "const int32_t rows = 1;"
-    return f"const int32_t rows = row_end - row < {band} ? row_end - row : {band};"
-
-
-def _pack(plan: Plan, kernel: Pair, stride: int, start: Array) -> Array:
-    """The stream [C, words] u32; `start` [C] has the biases with the zero point of x in them."""
+def _pack(plan: Plan, kernel: Pair, stride: int, zero: int, *, groups: bool) -> Array:
+    """The stream [C, words] u32: with `groups` weights, biases and scalings, else biases in front; biases have the zero
+    point of x in them.
+    """
     channels = len(plan.weight)
     weight = (plan.weight.astype(np.int64) << plan.guard).astype(np.int16).reshape(channels, *kernel)
-    words = weight_words(weight, stride).reshape(channels, -1)
-    bias = (start << plan.guard).astype(np.int32).view(np.uint32)
-    return np.concatenate([bias[:, None], words, plan.scalings.multiplier[:, None], plan.scalings.rounding[:, None]],
-                          axis=1)
+    start = (plan.bias - zero * plan.weight.astype(np.int64).sum(axis=1)) << plan.guard
+    bias = start.astype(np.int32).view(np.uint32)[:, None]
+    parts = [triple_words(weight, stride), bias] if groups else \
+        [bias, weight_words(weight, stride).reshape(channels, -1)]
+    return np.concatenate([*parts, plan.scalings.multiplier[:, None], plan.scalings.rounding[:, None]], axis=1)
 
 
-def _unpack(stream: Array, kernel: Pair, stride: int, guard: int) -> tuple[Array, Array, Scalings]:
+def _unpack(stream: Array, kernel: Pair, guard: int, *, groups: bool) -> tuple[Array, Array, Scalings]:
     """Weights [KH, KW, C], biases and scalings."""
-    words = np.ascontiguousarray(stream[:, 1:-2]).reshape(len(stream), kernel[0], -1)
-    even = np.ascontiguousarray(words[:, :, :-(-kernel[1] // 2)]).view(np.int16)[:, :, :kernel[1]]
-    bias = stream[:, 0].astype(np.uint32).view(np.int32).astype(np.int64) >> guard
+    if groups:
+        start, weight = stream[:, -3], split_triples(stream[:, :-3])
+    else:
+        words = np.ascontiguousarray(stream[:, 1:-2]).reshape(len(stream), kernel[0], -1)
+        start = stream[:, 0]
+        weight = np.ascontiguousarray(words[:, :, :-(-kernel[1] // 2)]).view(np.int16)[:, :, :kernel[1]]
+    bias = start.astype(np.uint32).view(np.int32).astype(np.int64) >> guard
     scalings = Scalings(np.ascontiguousarray(stream[:, -2]), np.ascontiguousarray(stream[:, -1]))
-    return np.moveaxis(even >> guard, 0, -1), bias, scalings
+    return np.moveaxis(weight >> guard, 0, -1), bias, scalings
 
 
 def _pays(op: QDepthwiseConv2D) -> bool:
@@ -188,15 +238,24 @@ def lower_depthwise_dsp(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     plan = plan_layer(op, (op.x, op.weight), flat, bias, low, halves=True)
     if plan is None:
         return False
-    zero = quant_of(op.x).zero_point
-    start = plan.bias - (zero - offset_of(op.x)) * plan.weight.astype(np.int64).sum(axis=1)
     height, width = op.out.shape[1:3]
-    pitch = plane_pitch(width, op.kernel[1], strides[1])
-    band = max(1, min(height, (_PLANE_BYTES // (4 * _CHANNELS * pitch) - op.kernel[0]) // strides[0] + 1))
-    words = _CHANNELS * pitch * ((band - 1) * strides[0] + op.kernel[0])
+    band, words = _band(op.kernel, strides[0], width, low.rows_of_call(height))
+    zero = quant_of(op.x).zero_point
+    stream = _pack(plan, op.kernel, strides[1], zero, groups=band == 0)
     low.emit(DepthwiseDsp(
-        low.buffer(op.x), low.const(f"{op.weight.name}.stream", _pack(plan, op.kernel, strides[1], start)),
-        low.result(op.out), low.scratch(BufferType((words,), U32), f"{op.out.name}.planes"), kernel=op.kernel,
-        stride=strides, pad=op.pad, x_zero=zero, y_zero=quant_of(op.out).zero_point, guard=plan.guard,
-        shift=plan.shift, band=band, rows=(0, height), height=op.x.shape[1]))
+        low.buffer(op.x), low.const(f"{op.weight.name}.stream", stream), low.result(op.out),
+        low.scratch(BufferType((words,), U32), f"{op.out.name}.planes"), kernel=op.kernel, stride=strides, pad=op.pad,
+        x_zero=zero, y_zero=quant_of(op.out).zero_point, guard=plan.guard, shift=plan.shift, band=band,
+        rows=(0, height), height=op.x.shape[1]))
     return True
+
+
+def _band(kernel: Pair, stride: int, width: int, rows: int) -> Pair:
+    """Rows of the result for which planes are made at a time, where calls compute `rows` of them, 0 if groups are made
+    instead; and the words of scratch.
+    """
+    if kernel == (3, 3) and (stride == 2 or rows < _LEAST_BAND):
+        return 0, _CHANNELS * 3 * groups_of(width, stride)
+    pitch = plane_pitch(width, kernel[1], stride)
+    band = max(1, min(rows, (_PLANE_BYTES // (4 * _CHANNELS * pitch) - kernel[0]) // stride + 1))
+    return band, _CHANNELS * pitch * ((band - 1) * stride + kernel[0])

@@ -12,7 +12,8 @@ so four outputs take three words of x, four of weights and eight SMLAD for twelv
 of a channel is its bias, for each row of the window the even and the odd words, and multiplier and rounding constant.
 Four sums, up to five words of x, the words of weights that are left, and three addresses are the fourteen registers.
 
-`tc_planes_...` makes four planes from a row of an image: neighbouring channels lie in one word there.
+`tc_planes_...` makes four planes from a row of an image: neighbouring channels lie in one word there. Unsigned values
+stay as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..library import family
 from ..text import fill
 from .dsp_text import asm_function, float_requantisation, high_requantisation
 
-__all__ = ["PIXELS", "plane_pitch", "plane_rows_text", "planes_text", "weight_words", "words_read"]
+__all__ = ["PIXELS", "plane_pairs_text", "plane_pitch", "plane_rows_text", "planes_text", "weight_words", "words_read"]
 
 PIXELS = 4
 """Outputs of a step."""
@@ -189,6 +190,47 @@ def plane_rows_text(name: str, kernel_rows: str, taps: str, stride: str, dtype: 
     return asm_function(comment, head, asm, twin)
 
 
+_PAIRS = """
+    push    {r4-r8, lr}
+    ldr     r4, [sp, #24]                       // apart
+    lsl     r4, r4, #2
+    add     r12, r3, r4, lsl #1                 // the third plane
+1:  ldr     r5, [r0]
+    ldr     r6, [r0, r1]
+    add     r0, r0, r1, lsl #1
+    pkhbt   r7, r5, r6, lsl #16                 // channels 0 and 1
+    pkhtb   r6, r6, r5, asr #16                 // channels 2 and 3
+    {extend} r5, r7, ror #8
+    {extend} r7, r7
+    {extend} r8, r6, ror #8
+    {extend} r6, r6
+    str     r5, [r3, r4]
+    str     r7, [r3], #4
+    str     r8, [r12, r4]
+    str     r6, [r12], #4
+    subs    r2, r2, #1
+    bne     1b
+    pop     {r4-r8, pc}
+"""
+
+_PAIRS_TWIN = """
+    for (int32_t i = 0; i < pairs; i++, from += 2 * channels, to++) {
+        for (int32_t c = 0; c < 4; c++) {
+            to[c * apart] = ((uint32_t)({byte})from[c] & 0xFFFFu) | (uint32_t)({byte})from[channels + c] << 16;
+        }
+    }
+"""
+
+
+@family(r"plane_pairs_(i8|u8)")
+def plane_pairs_text(name: str, dtype: str) -> str:
+    """The C of tc_plane_pairs_<element type>."""
+    head = (f"void tc_{name}(const uint8_t *from, int32_t channels,\n    int32_t pairs, uint32_t *to, int32_t apart)")
+    comment = "/* Words of four planes for `pairs` pairs of columns, 1 at least. */"
+    return asm_function(comment, head, fill(_PAIRS, extend="sxtb16 " if dtype == "i8" else "uxtb16 "),
+                        fill(_PAIRS_TWIN, byte="int8_t" if dtype == "i8" else "uint8_t"))
+
+
 @family(r"planes_(i8|u8)")
 def planes_text(name: str, dtype: str) -> str:
     """The C of tc_planes_<element type>."""
@@ -201,25 +243,19 @@ def planes_text(name: str, dtype: str) -> str:
         {
             const uint8_t *bytes = line;
             const int32_t end = line == NULL ? 0 : width;
-            int32_t column = -before;
-            while (column < columns - before) {
+            for (int32_t column = -before; column < columns - before; column += 2, to++) {
                 if (column >= 0 && column + 1 < end) {
                     const int32_t pairs = (end - column) / 2;
-                    const uint8_t *next = bytes + column * channels;
-                    for (int32_t i = 0; i < pairs; i++, to++) {
-                        const uint32_t left = tc_load_word(next);
-                        const uint32_t right = tc_load_word(next + channels);
-                        next += 2 * channels;
-                        tc_plane_words(left{flip}, right{flip}, to, apart);
-                    }
-                    column += 2 * pairs;
+                    tc_plane_pairs_{dtype}(bytes + column * channels, channels, pairs, to, apart);
+                    column += 2 * pairs - 2;
+                    to += pairs - 1;
                     continue;
                 }
-                const uint32_t left = column >= 0 && column < end ? tc_load_word(bytes + column * channels) : zero;
-                const uint32_t right = column == -1 && end > 0 ? tc_load_word(bytes) : zero;
-                tc_plane_words(left{flip}, right{flip}, to, apart);
-                column += 2;
-                to++;
+                const uint32_t words[2] = {
+                    column >= 0 && column < end ? tc_load_word(bytes + column * channels) : zero,
+                    column == -1 && end > 0 ? tc_load_word(bytes) : zero,
+                };
+                tc_plane_pairs_{dtype}((const uint8_t *)words, 4, 1, to, apart);
             }
         }
-    """, name=name, flip=" ^ 0x80808080u" if dtype == "u8" else "")
+    """, name=name, dtype=dtype)
