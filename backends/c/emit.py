@@ -44,14 +44,14 @@ _MODEL = """
 
     {placement}
 
-    /* No loop below may become a call of memcpy or memset: there may be no library to link with. And no function may be
-     * copied for constant addresses: gcc 12 takes such a copy, which stores through the difference of two of them, for
-     * one that stores nothing, and drops its calls. */
+    /* No loop below may become a call of memcpy or memset: there may be no library to link with. */
     #if defined(__clang__)
     #pragma clang attribute push(__attribute__((no_builtin)), apply_to = function)
     #elif defined(__GNUC__)
-    #pragma GCC optimize("no-tree-loop-distribute-patterns", "no-ipa-cp")
+    #pragma GCC optimize("no-tree-loop-distribute-patterns")
     #endif
+
+    {hiding}
 
     {constants}
 
@@ -96,6 +96,16 @@ _MARKS = """\
 #define TINYC_LAYER(number)
 #endif"""
 
+_HIDING = """
+    /* The compiler is not to know where an arena lies. gcc 12 copies functions for addresses that it knows, and a copy
+     * that stores through the difference of two addresses in one array it takes for one that stores nothing. */
+    #if defined(__GNUC__) && !defined(__clang__)
+    #define TC_HIDE(pointer) __asm__("" : "+r"(pointer))
+    #else
+    #define TC_HIDE(pointer) (void)(pointer)
+    #endif
+"""
+
 _PLACEMENT = """
     /* Where {what} go{es}; a definition on the command line of the compiler wins. */
     #ifndef {macro}
@@ -136,7 +146,8 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
         placed.append(_placement(program, options, "weights"))
     return _tidy(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
                  placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
-                 arena=_arena(program, options), library=_library(texts), marks=_MARKS if options.marks else "",
+                 arena=_arena(program, options), hiding=fill(_HIDING) if program.slots else "",
+                 library=_library(texts), marks=_MARKS if options.marks else "",
                  functions="\n\n".join(commented), run=run)
 
 
@@ -268,12 +279,19 @@ def _checks(program: Program, options: Options) -> list[str]:
 
 def _slot_pointers(program: Program, options: Options) -> list[str]:
     names = dict(zip(program.arenas, arena_names(program), strict=False))
-    lines = [_slot_pointer(slot, names[slot.arena], options) for slot in program.slots]
-    return [*lines, ""] if lines else []
+    cast = "(uint8_t *)" if options.arena == "caller" else ""
+    bases = [line for name in names.values() for line in (f"uint8_t *{_base(name)} = {cast}{name};",
+                                                          f"TC_HIDE({_base(name)});")]
+    lines = [_slot_pointer(slot, _base(names[slot.arena])) for slot in program.slots]
+    return [*bases, *lines, ""] if lines else []
 
 
-def _slot_pointer(slot: PlacedSlot, arena: str, options: Options) -> str:
-    base = f"(uint8_t *){arena}" if options.arena == "caller" else arena
+def _base(arena: str) -> str:
+    """The local variable that has the address of an arena."""
+    return arena.replace("arena", "base", 1)
+
+
+def _slot_pointer(slot: PlacedSlot, base: str) -> str:
     kind = c_type(slot.value.type.dtype)
     return f"{kind} *const {slot.name} = ({kind} *)(void *)({base} + {slot.offset});"
 

@@ -157,7 +157,7 @@ def gather(module: Module, symbol: str) -> Program:
 def _name_tensors(program: Program) -> None:
     """Parameters get the names of the graph's inputs and outputs; macros the same in capitals."""
     func = program.module.main
-    locals_ = Names(RESERVED | {f"arena_{name}" for name in program.module.arenas})
+    locals_ = Names(RESERVED | {f"{word}_{name}" for name in program.module.arenas for word in ("arena", "base")})
     macros = Names({"ARENA", "ERROR"})
     pulls = {value: pull for value in func.inputs if (pull := _pull_of(value)) is not None}
     for value in func.inputs:

@@ -38,8 +38,8 @@ RESERVED = frozenset("""
     enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not
     nullptr operator or private protected public register restrict return short signed sizeof static struct switch
     template this throw true try typedef typename union unsigned using virtual void volatile wchar_t while xor
-    arena hook hook_user user row step n NULL main linux unix size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t int32_t
-    int64_t uint8_t uint16_t uint32_t uint64_t
+    arena base hook hook_user user row step n NULL main linux unix size_t ptrdiff_t intptr_t uintptr_t int8_t int16_t
+    int32_t int64_t uint8_t uint16_t uint32_t uint64_t
 """.split())
 
 

@@ -22,13 +22,19 @@
 #define NET_ARENA_ATTRIBUTE
 #endif
 
-/* No loop below may become a call of memcpy or memset: there may be no library to link with. And no function may be
- * copied for constant addresses: gcc 12 takes such a copy, which stores through the difference of two of them, for
- * one that stores nothing, and drops its calls. */
+/* No loop below may become a call of memcpy or memset: there may be no library to link with. */
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((no_builtin)), apply_to = function)
 #elif defined(__GNUC__)
-#pragma GCC optimize("no-tree-loop-distribute-patterns", "no-ipa-cp")
+#pragma GCC optimize("no-tree-loop-distribute-patterns")
+#endif
+
+/* The compiler is not to know where an arena lies. gcc 12 copies functions for addresses that it knows, and a copy
+ * that stores through the difference of two addresses in one array it takes for one that stores nothing. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define TC_HIDE(pointer) __asm__("" : "+r"(pointer))
+#else
+#define TC_HIDE(pointer) (void)(pointer)
 #endif
 
 #ifdef __cplusplus
@@ -172,8 +178,10 @@ int net_run_hooked(const float *image, float *pooled, float *mean, net_hook hook
         return NET_ERROR_NULL;
     }
 
-    float *const gate = (float *)(void *)(arena + 0);
-    float *const product = (float *)(void *)(arena + 576);
+    uint8_t *base = arena;
+    TC_HIDE(base);
+    float *const gate = (float *)(void *)(base + 0);
+    float *const product = (float *)(void *)(base + 576);
 
     /* 0: k.map(%image) -> (%gate) {function = sigmoid}
      *    ONNX: /model/gate */
