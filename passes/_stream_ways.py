@@ -2,7 +2,8 @@
 
 The bytes while a segment runs: what is stored whole and lives then (it was computed before and is still needed, or it
 is the segment's and needed behind it), the rings that hold rows between steps, and the most that is in flight at one
-time within a step. What lies in the caller's buffers, the network's inputs and outputs, counts nothing.
+time within a step. What dies in it shares bytes with what is made of it and needed behind it (`tinyir.overlap`). What
+lies in the caller's buffers, the network's inputs and outputs, counts nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tinyir.opdef import Op
 from tinyir.ops import Stream, Yield
 from tinyir.registry import STREAMS
 from tinyir.row_schedule import RowSchedule, folds_rows, in_rows, schedule_rows, work_rows
+from tinyir.stream_overlap import StreamOverlap
 
 from ._ways import Scene, Way, provides
 
@@ -73,7 +75,18 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             flight[place] += size
     for index, op in enumerate(ops):
         flight[index] += memory.aligned(scene.work(op, _rate(schedule, index)).scratch)
-    return RowBytes(memory.before[first] + held + max(flight), held)
+    return RowBytes(memory.before[first] + held + max(flight) - _overlap(scene, first, end, schedule), held)
+
+
+def _overlap(scene: Scene, first: int, end: int, schedule: RowSchedule) -> int:
+    """Bytes that stored values which die in the segment share with those that it computes."""
+    memory, ops = scene.memory, scene.ops[first:end]
+    dying = [v for v, last in memory.live_in(first).items() if last < end]
+    made = [op.out for op in ops if memory.needed_behind(op.out, end)]
+    consumed, produced = ([(v, memory.size(v)) for v in values if memory.size(v)] for values in (dying, made))
+    if not consumed or not produced:
+        return 0
+    return StreamOverlap(ops, schedule, scene.needs).saved(consumed, produced, memory.align)
 
 
 def _last_while_waiting(index: int, ops: Sequence[Op], schedule: RowSchedule) -> int:
