@@ -12,6 +12,8 @@ any more may be overwritten, so the new tensor slides under the old one:
     bytes of %b that are written        |bbbbbbbbbb.......|
     bytes of %a that are still read          |.......aaaaaaaaaaaaaaaa|        %a begins `distance` bytes above %b
 
+A ring that is not needed to the end, or not from the beginning, lets others slide likewise.
+
 The distance is the most, over all calls of the loop, of (end of the bytes of %b that are written behind the call) minus
 (begin of the bytes of %a that are read in the call or later): a call never writes what it reads itself, in whatever
 order it goes. It is exact for calls, from the rows that each of them reads and writes in each step.
@@ -56,7 +58,7 @@ def _distances_in(loop: Loop, number: int, end: int, lives: Lives) -> Iterator[t
     for upper, front in fronts.items():
         for lower, other in fronts.items():
             together = max(lives[upper][0], lives[lower][0]), min(lives[upper][1], lives[lower][1])
-            inside = number <= together[0] and together[1] <= end
+            inside = number <= together[0] <= together[1] <= end
             distance = max(0, int((other.end - front.begin).max()))
             if upper is not lower and upper.arena is lower.arena and inside and distance < lower.out.type.size_bytes:
                 yield (upper, lower), distance
@@ -100,24 +102,28 @@ class _Front(NamedTuple):
 
 
 def _uses(loop: Loop) -> dict[Slot, _Uses]:
-    """What the calls of a loop use of those slots of which each row has the place that it has in the whole tensor."""
+    """What the calls of a loop use of slots: rows, where each has the place that it has in the whole tensor; all of a
+    slot else, as of rings, from the first call that uses it to the last.
+    """
     body = [op for op in loop.body if not op.results]  # those with results are views of some kind, and no calls
     uses: dict[Slot, _Uses] = {}
-    others: set[Value] = set()
+    others: set[Slot] = set()
     for step in range(loop.steps):
         for place, op in enumerate(body):
             now = op.at_step(step)
             for value, rows in _rows_used(op, now) if now is not None else ():
                 bytes_ = None if rows is None else _bytes_of(value, rows)
-                if bytes_ is None:
-                    others.update(bases_of(value))
-                    continue
-                slot, begin, end = bytes_
-                if slot not in uses:
-                    uses[slot] = _Uses(slot.out.type.size_bytes, loop.steps * len(body))
-                if begin < end:
-                    uses[slot].uses.append((step * len(body) + place, begin, end))
-    return {slot: found for slot, found in uses.items() if slot.out not in others}
+                whole = [(slot, 0, base.type.size_bytes) for base in bases_of(value)
+                         if (slot := base.defining(Slot)) is not None]
+                others.update(slot for slot, *_ in whole if bytes_ is None)
+                for slot, begin, end in whole if bytes_ is None else [bytes_]:
+                    known = uses.setdefault(slot, _Uses(slot.out.type.size_bytes, loop.steps * len(body)))
+                    if begin < end:
+                        known.uses.append((step * len(body) + place, begin, end))
+    for slot in others:
+        found = uses[slot].uses
+        uses[slot].uses = [(found[0][0], 0, uses[slot].size), (found[-1][0], 0, uses[slot].size)]
+    return uses
 
 
 def _rows_used(op: Op, now: Op) -> Iterator[tuple[Value, tuple[int, int] | None]]:
