@@ -31,6 +31,7 @@ from . import (
     schedule,
     search_quantization,
     set_io,
+    split_channels,
     stream,
 )
 
@@ -39,5 +40,5 @@ __all__ = [
     "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc", "liveness",
     "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "pipelines", "plan_arena", "pull_input",
     "quantize", "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
-    "search_quantization", "set_io", "stream",
+    "search_quantization", "set_io", "split_channels", "stream",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,10 +26,12 @@ from tinyir.stream_overlap import StreamOverlap
 
 from ._ways import Scene, Way, provides
 
-__all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_stream", "row_bytes", "row_schedule", "row_way"]
+__all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes", "row_schedule",
+           "row_way"]
 
+OpT = TypeVar("OpT", bound=Op)
 _INT32 = 4
-_STEP = 8
+STEP = 8
 """Instructions a step to find out whether an op has rows to compute."""
 
 
@@ -64,9 +67,9 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
         size, fresh = (memory.size(op.out, rows) for rows in (schedule.rings[index], schedule.fresh[index]))
         readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
         if folds_rows(op):
-            held += (0 if op.out in kept else size) + memory.aligned(_sums(op))
+            held += (0 if op.out in kept else size) + memory.aligned(sums_of(op))
             continue
-        if fresh or _is_held(scene, index, readers, ops, schedule):
+        if fresh or is_held(scene, index, readers, ops, schedule):
             held, size = held + size, fresh
         begin, last = index, max(readers, default=index)
         if schedule.keeps[index][0] > 1:
@@ -74,7 +77,7 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
         for place in range(begin, last + 1):
             flight[place] += size
     for index, op in enumerate(ops):
-        flight[index] += memory.aligned(scene.work(op, _rate(schedule, index)).scratch)
+        flight[index] += memory.aligned(scene.work(op, rate(schedule, index)).scratch)
     return RowBytes(memory.before[first] + held + max(flight) - _overlap(scene, first, end, schedule), held)
 
 
@@ -101,12 +104,12 @@ def _last_while_waiting(index: int, ops: Sequence[Op], schedule: RowSchedule) ->
     return index
 
 
-def _rate(schedule: RowSchedule, index: int) -> Fraction:
+def rate(schedule: RowSchedule, index: int) -> Fraction:
     pace = schedule.paces[index]
     return Fraction(pace.rows, pace.steps)
 
 
-def _is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], schedule: RowSchedule) -> bool:
+def is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], schedule: RowSchedule) -> bool:
     """Whether rows of the result of op number `index` are needed in a later step than the one that makes them."""
     op, pace = ops[index], schedule.paces[index]
     for reader in readers:
@@ -120,7 +123,7 @@ def _is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], sc
     return False
 
 
-def _sums(op: Op) -> int:
+def sums_of(op: Op) -> int:
     """Bytes of the int32 sums of an integer mean; floats are summed in the result."""
     return 0 if op.out.type.dtype.is_float else op.out.type.elements * _INT32
 
@@ -140,10 +143,10 @@ def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule
     made = schedule or row_schedule(scene, first, end, rows)
     found = row_bytes(scene, first, end, made)
     ops = scene.ops[first:end]
-    works = [scene.work(op, _rate(made, i)) for i, op in enumerate(ops)]
+    works = [scene.work(op, rate(made, i)) for i, op in enumerate(ops)]
     copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, made.fresh, strict=True) if fresh)
     return Way(first, end, found.peak, found.held,
-               sum(w.instructions for w in works) + copied + made.steps * len(ops) * _STEP,
+               sum(w.instructions for w in works) + copied + made.steps * len(ops) * STEP,
                flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, made),
                variants=None if schedule else partial(_variants, scene, first, end, rows))
 
@@ -170,26 +173,36 @@ def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
 
 
 def put_in_stream(schedule: RowSchedule, group: list[Op], func: Func, module: Module) -> None:
-    """Move the ops of `group`, which follow each other, into a region."""
+    """Move the ops of `group`, which follow each other, into a region that runs row by row."""
+    put_in_region(Stream, {
+        "steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
+        "fresh": schedule.fresh if any(schedule.fresh) else (),
+        "keeps": schedule.keeps if any(every > 1 for every, _ in schedule.keeps) else ()}, group, func, module)
+
+
+def put_in_region(kind: type[OpT], attrs: dict[str, Any], group: list[Op], func: Func, module: Module) -> OpT | None:
+    """Move the ops of `group`, which follow each other, into the region of a `kind` with these attributes; None if
+    nobody uses what they compute.
+    """
     inside = set(group)
-    kept: list[Value] = [op.out for op in group if any(user not in inside for user in op.out.users)]
+    kept: list[Value] = [r for op in group for r in op.results if any(user not in inside for user in r.users)]
     if not kept:
-        return  # nobody wants to know
+        return None
     block, place = func.block, func.ops.index(group[0])
     body = Block()
     for op in group:
         block.ops.remove(op)
         body.append(op)
     body.append(Yield(tuple(kept)))
-    attrs = {"steps": schedule.steps, "paces": tuple(tuple(p) for p in schedule.paces), "rings": schedule.rings,
-             "fresh": schedule.fresh if any(schedule.fresh) else (),
-             "keeps": schedule.keeps if any(every > 1 for every, _ in schedule.keeps) else ()}
-    stream = Stream.build([], attrs, [v.type for v in kept], [body], fuse("stream", [op.loc for op in group]))
-    block.insert(place, stream)
-    for value, result in zip(kept, stream.results, strict=True):
+    made = kind.build([], attrs, [v.type for v in kept], [body],
+                      fuse(kind.opname.partition(".")[2], [op.loc for op in group]))
+    block.insert(place, made)
+    for value, result in zip(kept, made.results, strict=True):
         result.name = value.name
         _use_outside(value, result, inside | {body.ops[-1]})
     module.version += 1
+    assert isinstance(made, kind)
+    return made
 
 
 def _use_outside(value: Value, result: Result, inside: set[Op]) -> None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinyir.ir import Func, Module, Value
-from tinyir.loops import bases_of, slot_spans
-from tinyir.ops import Join, Loop, Slot, View
+from tinyir.ir import Func, Module
+from tinyir.loops import slot_lives
+from tinyir.ops import Slot
 from tinyir.pass_manager import Analysis, Context
 
 
@@ -44,24 +44,6 @@ class Liveness(Analysis[tuple[Interval, ...]]):
 
 
 def _of_function(func: Func) -> list[Interval]:
-    spans: dict[Slot, tuple[int, int]] = {}
-    slots: list[Slot] = []
-    for number, op in enumerate(func.block.walk()):
-        if isinstance(op, Slot):
-            slots.append(op)
-        if isinstance(op, (Join, Slot, View)):
-            continue
-        if isinstance(op, Loop):
-            for value, (first, last) in slot_spans(op).items():
-                _extend(spans, [value], number + 1 + first, number + 1 + last)
-        _extend(spans, [*op.reads, *op.writes], number, number)
-    return [Interval(slot, func.name, *spans[slot], slot.out.type.size_bytes) for slot in slots if slot in spans]
-
-
-def _extend(spans: dict[Slot, tuple[int, int]], used: list[Value], first: int, last: int) -> None:
-    """Let the slots among `used` be live from `first` to `last` too."""
-    for value in used:
-        for base in (b.op for b in bases_of(value)):
-            if isinstance(base, Slot):
-                begin, end = spans.get(base, (first, last))
-                spans[base] = (min(begin, first), max(end, last))
+    lives = slot_lives(func.block)
+    slots = [op for op in func.block.walk() if isinstance(op, Slot)]
+    return [Interval(slot, func.name, *lives[slot], slot.out.type.size_bytes) for slot in slots if slot in lives]

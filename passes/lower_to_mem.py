@@ -20,7 +20,8 @@ of reshapes, which cost nothing. A returned input or constant, and a value retur
 kernels come from rules that backends register (`tinyir.lowering`); every op without a rule is listed in one error.
 
 A `sched.stream` becomes a `mem.loop` of the row forms of its kernels, each with its pace; what is kept of a value is a
-slot with that many rows.
+slot with that many rows. A `sched.split` becomes one over its parts, of the part forms of its kernels; what is made part
+by part is a slot for one part.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
-from tinyir.ops import MemReturn, Reinterpret, Reshape, Return, Stream, Yield
+from tinyir.ops import MemReturn, Reinterpret, Reshape, Return, Split, Stream, Yield
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
@@ -40,7 +41,7 @@ from ._values import tensor_type
 
 _SAME_BYTES = (Reshape, Reinterpret)
 """Ops that cost nothing: their result is their operand under another type."""
-_STRUCTURE = (Return, Stream, Yield)
+_STRUCTURE = (Return, Split, Stream, Yield)
 
 
 class LowerToMem(Pass):
@@ -117,11 +118,17 @@ def _alias_reshapes(func: Func, low: Lowering) -> dict[Value, Value]:
         if isinstance(op, _SAME_BYTES):
             roots[op.out] = roots.get(op.x, op.x)
             low.alias(op.out, op.x)
-        if isinstance(op, Stream):
-            for result, value in zip(op.results, op.yielded, strict=True):
-                roots[result] = value
-                low.alias(result, value)
+        for region in (op, *(op.body if isinstance(op, Split) else ())):
+            _alias_results(region, roots, low)
     return roots
+
+
+def _alias_results(region: Op, roots: dict[Value, Value], low: Lowering) -> None:
+    """Let the results of a region be the bytes of what it yields."""
+    if isinstance(region, (Split, Stream)):
+        for result, value in zip(region.results, region.yielded, strict=True):
+            roots[result] = region.root(value) if isinstance(region, Split) else value
+            low.alias(result, roots[result])
 
 
 def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Value, Value], low: Lowering) \
@@ -142,8 +149,10 @@ def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Val
 def _lower_op(op: Op, low: Lowering) -> None:
     if isinstance(op, Stream):
         _lower_stream(op, low)
+    elif isinstance(op, Split):
+        _lower_split(op, low)
     elif not isinstance(op, (*_SAME_BYTES, Return)):
-        low.location = op.loc
+        low.begin(op)
         LOWERINGS.get(op.opname)(op, low)
 
 
@@ -160,3 +169,14 @@ def _lower_stream(stream: Stream, low: Lowering) -> None:
                 if fresh and last[source] == index:
                     low.keep(source)
         low.location = stream.loc
+
+
+def _lower_split(split: Split, low: Lowering) -> None:
+    cut = {op.out for op, role in split.roles().items() if role != "sums"}
+    stored = {split.root(value) for value in split.yielded} & cut
+    with low.parts(split.parts, cut, stored):
+        for op in split.body:
+            if not isinstance(op, Stream):
+                low.begin(op)
+            _lower_op(op, low)
+        low.location = split.loc

@@ -17,10 +17,11 @@ A kernel that nobody prices counts an instruction for each multiply-accumulate a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .ir import Block, Module, Value
+from .loops import runs_of
 from .lowering import KEEP, Lowering
 from .opdef import Op
 from .ops.mem import Loop, Slot
@@ -120,8 +121,13 @@ class CostModel:
         """What a module at mem level takes; constants that kernels share are counted once."""
         total = Cost()
         for op in module.walk():
-            total += Cost() if _is_frame(op) else kernel_cost(op, self.target)
+            total += Cost() if _is_frame(op) else self._in_loops(op)
         return total + Cost(const_bytes=sum(c.type.size_bytes for c in module.consts.values() if c.uses))
+
+    def _in_loops(self, kernel: Op) -> Cost:
+        """What a kernel takes, as often as it runs."""
+        cost = kernel_cost(kernel, self.target)
+        return replace(cost, instructions=cost.instructions * runs_of(kernel))
 
     def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
         if isinstance(op, (Reshape, Reinterpret)):

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .ir import Value
+from .ir import Block, Value
 from .opdef import Op
-from .ops.mem import Join, Loop, Slot, View
+from .ops.mem import Join, Loop, Part, Slot, View
 
-__all__ = ["base_of", "bases_of", "slot_spans"]
+__all__ = ["base_of", "bases_of", "runs_of", "slot_lives", "slot_spans"]
 
 
 def base_of(value: Value) -> Value:
-    """The buffer whose bytes `value` is a view of, or `value` itself."""
-    while (view := value.defining(View)) is not None:
+    """The buffer whose bytes `value` is a view or a part of, or `value` itself."""
+    while (view := value.defining(View) or value.defining(Part)) is not None:
         value = view.x
     return value
 
@@ -33,6 +33,59 @@ def bases_of(value: Value) -> tuple[Value, ...]:
     base = base_of(value)
     join = base.defining(Join)
     return (base,) if join is None else (base_of(join.ring), base_of(join.fresh))
+
+
+def runs_of(op: Op) -> int:
+    """How often an op does all of its work: once, or for each part in a loop over parts."""
+    runs, block = 1, op.block
+    while block is not None and isinstance(loop := block.parent, Loop):
+        runs, block = runs * loop.times(), loop.block
+    return runs
+
+
+def slot_lives(block: Block) -> dict[Slot, tuple[int, int]]:
+    """For each slot used in `block`, the numbers of the first and the last op between which it holds something that is
+    needed, ops counted as `block.walk()` does. Declarations are no uses.
+    """
+    number = {op: index for index, op in enumerate(block.walk())}
+    lives: dict[Slot, tuple[int, int]] = {}
+    for op, index in number.items():
+        if isinstance(op, (Join, Part, Slot, View)):
+            continue
+        for value in (*op.reads, *op.writes):
+            _extend(lives, value, index, index)
+        if isinstance(op, Loop) and op.over == "rows":
+            for value, (first, last) in slot_spans(op).items():
+                _extend(lives, value, index + 1 + first, index + 1 + last)
+        elif isinstance(op, Loop):
+            for value in _needed_throughout(op):
+                _extend(lives, value, index, max(number[inner] for inner in op.regions[0].walk()))
+    return lives
+
+
+def _extend(lives: dict[Slot, tuple[int, int]], used: Value, first: int, last: int) -> None:
+    for base in (b.op for b in bases_of(used)):
+        if isinstance(base, Slot):
+            begin, end = lives.get(base, (first, last))
+            lives[base] = (min(begin, first), max(end, last))
+
+
+def _needed_throughout(loop: Loop) -> list[Value]:
+    """The slots that hold something from one part to the next, or may: those used outside of the loop as well, those of
+    which ops use parts, and those that are read before they are written.
+    """
+    inside = set(loop.regions[0].walk())
+    first: dict[Value, Op] = {}
+    found: dict[Value, None] = {}
+    for op in loop.regions[0].walk():
+        if isinstance(op, Part):
+            found[base_of(op.x)] = None
+        for base in (b for v in (*op.reads, *op.writes) for b in bases_of(v)):
+            user = first.setdefault(base, op)
+            read = user is op and any(base in bases_of(v) for v in op.reads)
+            if read or not _only(base, inside):
+                found[base] = None
+    return list(found)
 
 
 @dataclass
@@ -91,7 +144,8 @@ def slot_spans(loop: Loop) -> dict[Value, tuple[int, int]]:
 
 def _only(base: Value, inside: set[Op]) -> bool:
     """Whether nothing but ops of the loop uses the buffer."""
-    return all(user in inside or (isinstance(user, (Join, View)) and _only(user.out, inside)) for user in base.users)
+    return all(user in inside or (isinstance(user, (Join, View)) and _only(user.out, inside))
+               for user in base.users)
 
 
 def _note(op: Op, now: Op, step: int, place: int, lives: _Lives) -> None:

@@ -18,21 +18,23 @@ the arena or an output of the function.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+
 from .diag import UNKNOWN, Location, error
 from .ir import Arena, Array, Block, Const, Module, Value
 from .opdef import Op
-from .ops.mem import Join, Loop, Next, Slot, View
+from .ops.mem import Join, Loop, Next, Part, Slot, View
 from .pace import Keep, Pace
-from .registry import KEEPS, LOWERINGS, ROW_FORMS, STREAMS
+from .registry import KEEPS, LOWERINGS, PART_FORMS, ROW_FORMS, STREAMS
 from .target import Target
 from .types import BufferType, dtype_of
 
-__all__ = ["COPY", "KEEP", "Lowering", "copies", "keeps", "lowers", "row_form", "streams"]
+__all__ = ["COPY", "KEEP", "Lowering", "copies", "keeps", "lowers", "part_form", "row_form", "streams"]
 
 COPY = "copy"
 """The name in LOWERINGS of the rule that copies one buffer to another."""
@@ -65,6 +67,19 @@ class _OpenLoop:
     fresh: dict[Value, _Fresh] = field(default_factory=dict)
 
 
+@dataclass
+class _OpenParts:
+    """The loop over parts of channels that kernels go into."""
+
+    block: Block
+    count: int
+    cut: Collection[Value]
+    stored: Collection[Value]
+    buffers: dict[Value, Value] = field(default_factory=dict)
+    consts: dict[tuple[Value, int], Value] = field(default_factory=dict)
+    behind: list[Op] = field(default_factory=list)
+
+
 class Lowering:
     """The mem-level function under construction, as the rules see it.
 
@@ -84,6 +99,8 @@ class Lowering:
         self._bases: dict[Value, Value] = {}
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
         self._loop: _OpenLoop | None = None
+        self._parts: _OpenParts | None = None
+        self._source: Op | None = None
 
     def bind(self, value: Value, buffer: Value) -> None:
         """Let `buffer`, an argument of the new function, hold `value`."""
@@ -93,8 +110,17 @@ class Lowering:
         """Let `value` be the same bytes as `base` (a tensor, or an argument of the new function), in another shape."""
         self._bases[value] = base
 
+    def begin(self, op: Op) -> None:
+        """Lower `op` next, outside of loops."""
+        self._source, self.location = op, op.loc
+
     def buffer(self, value: Value) -> Value:
         """The buffer that holds `value`: a slot, a view, an argument or a constant."""
+        if self._parts is not None and self.is_cut(value):
+            root, known = self._root(value), self._parts.buffers
+            if root not in known:
+                known[root] = self._make_part(root)
+            return known[root]
         if value not in self._buffers:
             self._buffers[value] = self._make_buffer(value)
         return self._buffers[value]
@@ -112,24 +138,53 @@ class Lowering:
         """A slot for the kernel's own use, that lives only during this op."""
         return self._slot(type_, name)
 
+    def scratch_instead(self, slot: Value, type_: BufferType) -> Value:
+        """Scratch of another size than `slot`, which the rule has asked for, and which nothing has to use now."""
+        old = slot.defining(Slot)
+        assert old is not None
+        self._block.ops.remove(old)
+        old._unlink()
+        return self.scratch(type_, slot.name)
+
     def emit(self, op: Op) -> None:
         """Append a mem-level op; it stems from the op being lowered."""
-        if self._loop is None or isinstance(op, (Slot, View)):
+        if isinstance(op, (Slot, View)):
             self._append(self._block, op)
             return
-        if isinstance(op, Join):
-            self._append(self._loop.block, op)
+        block = self._block if self._parts is None else self._parts.block
+        if self._loop is not None and not isinstance(op, Part):
+            block = self._loop.block
+        if isinstance(op, (Join, Loop, Part)):
+            self._append(block, op)
             return
-        kernels = ROW_FORMS.get(op.opname)(op, self)
-        if op not in kernels:
-            op._unlink()
-        fresh = self._loop.fresh.get(self.source.out)
-        for kernel in kernels:
-            self._append(self._loop.block, kernel)
+        fresh = self._loop.fresh.get(self.source.out) if self._loop is not None else None
+        for kernel in self._forms(op):
+            self._append(block, kernel)
             if fresh is not None:
                 kernel.__dict__["fresh"] = tuple(f.name for f in kernel.schema.operands if f.written
                                                  and getattr(kernel, f.name) is fresh.rows)
                 kernel.__dict__["keep"] = fresh.keep
+
+    def _forms(self, op: Op) -> list[Op]:
+        """The kernels that do what `op` does: row by row in a loop over rows, for a part in one over parts."""
+        kernels, given = [op], set(op.reads)
+        for inside, forms in ((self._loop is not None, ROW_FORMS), (self._parts is not None, PART_FORMS)):
+            if not inside:
+                continue
+            made = [form for kernel in kernels for form in forms.get(kernel.opname)(kernel, self)]
+            for kernel in kernels:
+                if kernel not in made:
+                    kernel._unlink()
+            kernels = made
+        self._forget([v for v in given if isinstance(v, Const) and not v.uses])
+        return kernels
+
+    def _forget(self, consts: Collection[Const]) -> None:
+        """Drop constants that a kernel was made with and another form of it does not read."""
+        for const in consts:
+            self.module.consts.pop(const.name, None)
+        self._consts = {key: const for key, const in self._consts.items() if const not in consts} if consts \
+            else self._consts
 
     def _append(self, block: Block, op: Op) -> None:
         op.loc = self.location
@@ -149,13 +204,63 @@ class Lowering:
         made.regions, opened.block.parent = [opened.block], made
         self.emit(made)
 
+    @contextmanager
+    def parts(self, count: int, cut: Collection[Value], stored: Collection[Value]) -> Iterator[None]:
+        """Kernels that are emitted inside go into a loop over `count` parts of the channels of the values `cut`; those
+        in `stored` are there as a whole behind it. What they work on lies outside of it.
+        """
+        self._parts = opened = _OpenParts(Block(), count, cut, stored)
+        yield
+        self._parts = None
+        opened.block.append(Next())
+        made = Loop(steps=count, over="parts")
+        made.regions, opened.block.parent = [opened.block], made
+        self.emit(made)
+        for op in opened.behind:
+            self._append(self._block, op)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts there are of the channels: 1 outside of loops over parts."""
+        return 1 if self._parts is None else self._parts.count
+
+    def is_cut(self, value: Value) -> bool:
+        """Whether, where kernels go into a loop over parts, only a part of the channels of `value` is there."""
+        return self._parts is not None and self._root(value) in self._parts.cut
+
+    def channels_of(self, value: Value) -> int:
+        """Channels of `value` that are there at a time."""
+        return value.shape[-1] // (self.part_count if self.is_cut(value) else 1)
+
+    def part_of(self, const: Value, axis: int) -> Value:
+        """In a loop over parts, the part of a constant that belongs to the step: of equal slices along `axis`."""
+        assert self._parts is not None
+        key = const, axis
+        if key not in self._parts.consts:
+            data, count = const.data, self._parts.count
+            assert data is not None
+            stacked = np.concatenate(np.split(data, count, axis), axis=0)
+            self._parts.consts[key] = self._part(self.const(const.name, stacked), 0, const.name)
+            self._forget([const] if isinstance(const, Const) and not const.uses else [])
+        return self._parts.consts[key]
+
+    def before_parts(self, op: Op) -> None:
+        """Append a kernel op that runs once, in front of all parts."""
+        self._append(self._block, op)
+
+    def behind_parts(self, op: Op) -> None:
+        """Append a kernel op that runs once, behind all parts."""
+        assert self._parts is not None
+        op.loc = self.location
+        self._parts.behind.append(op)
+
     def in_rows(self, op: Op, pace: Pace, ring: int, fresh: int = 0, keep: Keep = (1, 0)) -> None:
         """Lower `op` next, which goes through its rows at `pace`; `ring` rows of its result are kept. The rows of a
         step are written to a place for `fresh` rows, if that is not 0; `keep` takes them from there.
         """
         assert self._loop is not None
         if fresh:
-            type_ = _buffer_type(op.out)
+            type_ = self._type_of(op.out)
             places = [self._slot(BufferType((1, rows, *type_.shape[2:]), type_.dtype, type_.quant), name)
                       for rows, name in ((fresh, f"{op.out.name}_row"), (ring, op.out.name))]
             self._loop.fresh[op.out] = _Fresh(op, pace, places[0], places[1], keep)
@@ -168,11 +273,9 @@ class Lowering:
         self._append(self._loop.block, KEEPS.get(KEEP)(made.rows, made.ring, made.pace, made.keep, op.out.shape[1]))
 
     @property
-    def pace(self) -> Pace:
-        """When the rows of the op being lowered are due, in a loop."""
-        assert self._loop is not None
-        assert self._loop.pace is not None
-        return self._loop.pace
+    def pace(self) -> Pace | None:
+        """When the rows of the op being lowered are due, in a loop; None outside: all of them, at once."""
+        return self._loop.pace if self._loop is not None else None
 
     def rows_of_call(self, height: int) -> int:
         """How many of `height` rows the kernel of the op being lowered computes in one call, at most."""
@@ -181,10 +284,10 @@ class Lowering:
 
     @property
     def source(self) -> Op:
-        """The op being lowered, in a loop."""
-        assert self._loop is not None
-        assert self._loop.source is not None
-        return self._loop.source
+        """The op being lowered."""
+        source = self._loop.source if self._loop is not None else self._source
+        assert source is not None
+        return source
 
     def remark(self, message: str) -> None:
         """Tell the user, with --remarks, what was or was not done for the op being lowered, and why."""
@@ -200,12 +303,9 @@ class Lowering:
     def _make_buffer(self, value: Value) -> Value:
         if isinstance(value, Const):
             return self._buffer_const(value)
-        fresh = self._loop.fresh.get(value) if self._loop is not None else None
-        if fresh is not None:
-            join = Join(fresh.ring, fresh.rows, height=value.shape[1], pace=fresh.pace, keep=fresh.keep)
-            join.out.name = value.name
-            self.emit(join)
-            return join.out
+        join = self._join(value)
+        if join is not None:
+            return join
         base = self._bases.get(value)
         if base is None:
             return self._slot(self._kept_type(value), value.name)
@@ -213,11 +313,56 @@ class Lowering:
 
     def _kept_type(self, value: Value) -> BufferType:
         """The buffer for a value: as many rows as are kept of it."""
-        type_ = _buffer_type(value)
+        type_ = self._type_of(value)
         ring = self._loop.rings.get(value) if self._loop is not None else None
         if ring is None or type_.rank != 4 or ring >= type_.shape[1]:
             return type_
         return BufferType((type_.shape[0], ring, *type_.shape[2:]), type_.dtype, type_.quant)
+
+    def _join(self, value: Value) -> Value | None:
+        """The ring and the fresh rows of a value that has both."""
+        fresh = self._loop.fresh.get(value) if self._loop is not None else None
+        if fresh is None:
+            return None
+        join = Join(fresh.ring, fresh.rows, height=value.shape[1], pace=fresh.pace, keep=fresh.keep)
+        join.out.name = value.name
+        self.emit(join)
+        return join.out
+
+    def _make_part(self, value: Value) -> Value:
+        """The buffer for the part of a value that belongs to a step."""
+        assert self._parts is not None
+        if value not in self._parts.stored:
+            return self._join(value) or self._slot(self._kept_type(value), value.name)
+        if value not in self._buffers:
+            base = self._bases.get(value)
+            type_ = _buffer_type(value)
+            self._buffers[value] = self._slot(type_, value.name) if base is None \
+                else self._view(self.buffer(base), type_, value.name)
+        return self._part(self._buffers[value], value.type.rank - 1, value.name)
+
+    def _part(self, whole: Value, axis: int, name: str) -> Value:
+        assert self._parts is not None
+        shape = list(whole.shape)
+        shape[axis] //= self._parts.count
+        part = Part(whole, axis, BufferType(tuple(shape), whole.type.dtype, whole.type.quant))
+        part.out.name = f"{name}_part"
+        self.emit(part)
+        return part.out
+
+    def _root(self, value: Value) -> Value:
+        """The value in the region of a split that `value` stands for."""
+        assert self._parts is not None
+        while value not in self._parts.cut and value in self._bases:
+            value = self._bases[value]
+        return value
+
+    def _type_of(self, value: Value) -> BufferType:
+        """The type of the buffer for a value, or for the part of it that is there at a time."""
+        type_ = _buffer_type(value)
+        if self._parts is None or not self.is_cut(value):
+            return type_
+        return BufferType((*type_.shape[:-1], type_.shape[-1] // self._parts.count), type_.dtype, type_.quant)
 
     def _view(self, base: Value, type_: BufferType, name: str) -> Value:
         inner = base.defining(View)
@@ -281,6 +426,20 @@ def row_form(kind: type[OpT]) -> Callable[[Callable[[OpT, Lowering], list[Op]]],
 
     def register(form: Callable[[OpT, Lowering], list[Op]]) -> Callable[[OpT, Lowering], list[Op]]:
         ROW_FORMS.add(kind.opname, form)
+        return form
+
+    return register
+
+
+def part_form(kind: type[OpT]) -> Callable[[Callable[[OpT, Lowering], list[Op]]],
+                                           Callable[[OpT, Lowering], list[Op]]]:
+    """Register the decorated function as the one that makes the kernels which do what the kernel op `kind` does for a
+    part of the channels: `form(kernel, low)`, where the operands of `kernel` that are cut (`low.is_cut`) are parts
+    already and the constants, made for all channels, are not (`low.part_of`).
+    """
+
+    def register(form: Callable[[OpT, Lowering], list[Op]]) -> Callable[[OpT, Lowering], list[Op]]:
+        PART_FORMS.add(kind.opname, form)
         return form
 
     return register

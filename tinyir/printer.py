@@ -332,8 +332,10 @@ def _header(module: Module) -> str:
 
 
 def _macs(op: Op) -> int:
+    from .loops import runs_of
+
     try:
-        return op.macs()
+        return op.macs() * runs_of(op)
     except (CompileError, ArithmeticError, LookupError, TypeError, ValueError):
         return 0  # a broken module is printed too: that is how one finds out what is wrong with it
 

@@ -30,6 +30,7 @@ __all__ = [
     "LOWERINGS",
     "OPERATORS",
     "OPS",
+    "PART_FORMS",
     "PASSES",
     "PIPELINES",
     "ROW_FORMS",
@@ -100,6 +101,8 @@ STREAMS: Table[Callable[[Op], bool]] = Table("op that runs row by row")
 """By opname: whether the kernels of an op can run row by row."""
 ROW_FORMS: Table[Callable[..., list[Op]]] = Table("row form")
 """By the name of a kernel op: a function that gives the kernels that do the same row by row."""
+PART_FORMS: Table[Callable[..., list[Op]]] = Table("part form")
+"""By the name of a kernel op: a function that gives the kernels that do the same for a part of the channels."""
 COSTS: Table[Callable[..., Cost]] = Table("price")
 """By the name of a kernel op: a function that says what it takes on a target (`tinyir.costs`)."""
 WAYS: Table[Callable[..., Any]] = Table("provider of ways")

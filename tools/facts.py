@@ -7,6 +7,7 @@ from typing import Any
 
 from tinyir.diag import origins
 from tinyir.ir import Const, Module
+from tinyir.loops import runs_of
 from tinyir.opdef import Op
 from tinyir.pass_manager import Context, Instrument, Pass
 
@@ -83,7 +84,7 @@ def _is_work(op: Op) -> bool:
 def gather_facts(module: Module, graph: GraphFacts) -> Facts:
     """The facts about `module`, which `graph` has watched on its way."""
     ops = [op for op in module.walk() if _is_work(op)]
-    layers = tuple(Layer(i, op.opname, tuple(origins(op.loc)), op.macs(), _output_bytes(op))
+    layers = tuple(Layer(i, op.opname, tuple(origins(op.loc)), op.macs() * runs_of(op), _output_bytes(op))
                    for i, op in enumerate(ops)) if module.level == "mem" else ()
     arena = sum(a.size or 0 for a in module.arenas.values())
     consts = sum(c.type.size_bytes for c in module.consts.values() if c.uses)

@@ -255,8 +255,8 @@ def _body(program: Program, options: Options) -> list[str]:
     calls = {call.op: call for call in program.calls}
     for op in program.module.main.ops:
         if isinstance(op, Loop):
-            lines += loop_lines(program, op, lambda call: _call_head(options, call))
-            for inner in (calls[o] for o in op.body if o in calls):
+            lines += loop_lines(program, op, lambda call: _call_head(options, call), _statement)
+            for inner in (calls[o] for o in op.regions[0].walk() if o in calls):
                 lines += _hook_lines(program, options, inner)
         elif isinstance(op, Kernel):
             lines += _call_lines(program, options, calls[op])
@@ -315,7 +315,7 @@ def _call_head(options: Options, call: Call) -> list[str]:
 
 
 def _call_comment(call: Call) -> list[str]:
-    macs = call.op.macs()
+    macs = call.macs
     text = f"{call.number}: {op_text(call.op)}"
     origin = f"ONNX: {', '.join(call.nodes) or 'none'}" + (f"; {macs} MACs" if macs else "")
     lines = [*textwrap.wrap(comment_safe(text), 104), *textwrap.wrap(comment_safe(origin), 104)]

@@ -12,6 +12,11 @@
     }
 
 The slot of the first row that a call reads is counted back from the slot that the writer of the ring goes on with.
+A loop over parts of channels is one `for` as well; what belongs to a part is so many elements behind that of the part
+before:
+
+    for (int32_t part = 0; part < 30; part++) {
+        conv2d_s8(x, w + part * 320, b + part * 8, e);
 """
 
 from __future__ import annotations
@@ -31,8 +36,24 @@ from .program import Call, Program, root_of
 __all__ = ["loop_lines"]
 
 
-def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]]) -> list[str]:
-    """The statements of `loop`; `comment` gives what stands in front of a call."""
+def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]],
+               statement: Callable[[Program, Call], list[str]]) -> list[str]:
+    """The statements of `loop`; `comment` gives what stands in front of a call, `statement` the call on its own."""
+    if loop.over == "rows":
+        return _row_loop(program, loop, comment)
+    calls = {call.op: call for call in program.calls}
+    numbers = [calls[op].number for op in loop.regions[0].walk() if op in calls]
+    lines = [f"/* calls {numbers[0]} to {numbers[-1]}, for {loop.steps} parts of their channels. */",
+             f"for (int32_t part = 0; part < {loop.steps}; part++) {{"]
+    for op in loop.body:
+        if isinstance(op, Loop):
+            lines += [f"    {line}" if line else "" for line in _row_loop(program, op, comment)[:-1]]
+        elif op in calls:
+            lines += [f"    {line}" for line in (*comment(calls[op]), *statement(program, calls[op]))]
+    return [*lines, "}", ""]
+
+
+def _row_loop(program: Program, loop: Loop, comment: Callable[[Call], list[str]]) -> list[str]:
     inside = set(loop.body)
     calls = [call for call in program.calls if call.op in inside]
     text = _LoopText(program, {root_of(v): call for call in calls for v in call.op.writes},

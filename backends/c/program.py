@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
 from tinyir.literals import attribute_text
-from tinyir.loops import bases_of, slot_spans
+from tinyir.loops import bases_of, runs_of, slot_lives
 from tinyir.opdef import MISSING, Op
-from tinyir.ops.mem import Join, Loop, MemReturn, Next, Slot, View
+from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View
 
 from .kernels.base import Kernel
 from .kernels.pull import PullRows
@@ -75,6 +75,11 @@ class Call:
     function: str
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates of an inference."""
+        return self.op.macs() * runs_of(self.op)
+
+    @property
     def nodes(self) -> list[str]:
         """The ONNX nodes that it stems from."""
         return origins(self.op.loc)
@@ -126,15 +131,21 @@ class Program:
 
     @property
     def macs(self) -> int:
-        return sum(call.op.macs() for call in self.calls)
+        return sum(call.macs for call in self.calls)
 
     def address(self, value: Value) -> str:
         """The C expression for the address of a buffer, typed by its elements."""
-        root = root_of(value)
+        root, behind = root_of(value), _of_part(value)
         if root.type.dtype == value.type.dtype:
-            return self.roots[root]
+            return self.roots[root] + behind
         const = "const " if isinstance(root, Const) else ""
-        return f"({const}{c_type(value.type.dtype)} *)({const}void *){self.roots[root]}"
+        return f"({const}{c_type(value.type.dtype)} *)({const}void *){self.roots[root]}{behind}"
+
+
+def _of_part(value: Value) -> str:
+    """C text that adds, in a loop over parts, where the part `value` begins; nothing for what is no part."""
+    part = value.defining(Part)
+    return f" + part * {part.elements}" if part is not None else ""
 
 
 def root_of(value: Value) -> Value:
@@ -210,25 +221,20 @@ def _kernels(module: Module) -> Iterator[Kernel]:
     for op in module.main.block.walk():
         if isinstance(op, Kernel):
             yield op
-        elif not isinstance(op, (Join, Loop, Next, Slot, View, MemReturn)):
+        elif not isinstance(op, (Join, Loop, Next, Part, Slot, View, MemReturn)):
             message = f"the C backend does not know how to write {op.opname}"
             raise CompileError((Diagnostic("internal", message, op.loc),))
 
 
 def _place_slots(program: Program) -> None:
-    lives: dict[Value, list[int]] = {}
-    for call in program.calls:
-        for value in (*call.op.reads, *call.op.writes):
-            for base in bases_of(value):
-                lives.setdefault(base, []).append(call.number)
-    for loop in (op for op in program.module.main.ops if isinstance(op, Loop)):
-        numbers = {call.op: call.number for call in program.calls if call.op.block is loop.regions[0]}
-        for value, (first, last) in slot_spans(loop).items():
-            inside = [numbers[op] for op in loop.body[first:last + 1] if op in numbers]
-            lives[value] += [inside[0], inside[-1]]
-    for op in program.module.main.block.walk():
-        if isinstance(op, Slot) and op.out in lives:
-            program.slots.append(_placed(op, program.roots[op.out], lives[op.out]))
+    block = program.module.main.block
+    lives, order = slot_lives(block), list(block.walk())
+    numbers = {call.op: call.number for call in program.calls}
+    for op in order:
+        if isinstance(op, Slot) and op in lives:
+            first, last = lives[op]
+            calls = [numbers[user] for user in order[first:last + 1] if user in numbers]
+            program.slots.append(_placed(op, program.roots[op.out], calls))
 
 
 def _placed(slot: Slot, name: str, life: list[int]) -> PlacedSlot:

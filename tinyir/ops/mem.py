@@ -11,12 +11,21 @@ A loop runs its ops once a step; each computes the rows that are due then (`pace
       k.conv2d_f32(%ring, @w, @b) -> (%y) {rows = [0, 8], height = 8, ..., pace = [1, 1, -1]}
       mem.next()
     }
+
+A loop over parts runs them once for each part of some channels (`sched.split`); a loop over rows may stand in it.
+
+    mem.loop() {steps = 30, over = parts} {
+      %w_part = mem.part(@w) {axis = 0} : buffer<8x1x1x40xi8>
+      k.conv2d_s8(%x, %w_part, ...) -> (%y) {...}
+      mem.next()
+    }
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -25,7 +34,7 @@ from ..opdef import Op
 from ..pace import Pace
 from ..types import BufferType, Type
 
-__all__ = ["Join", "Loop", "MemReturn", "Next", "Slot", "View"]
+__all__ = ["Join", "Loop", "MemReturn", "Next", "Part", "Slot", "View"]
 _UNWRITTEN = 0xA5
 
 
@@ -88,11 +97,13 @@ class View(Op, opname="mem.view"):
 
 @final
 class Loop(Op, opname="mem.loop"):
-    """`steps` times the ops of its region, from step 0 on."""
+    """`steps` times the ops of its region, from step 0 on; a step is due rows of each, or the whole of each for a part.
+    """
 
     pure = False
 
     steps: int
+    over: Literal["rows", "parts"] = "rows"
 
     @property
     def body(self) -> list[Op]:
@@ -108,6 +119,63 @@ class Loop(Op, opname="mem.loop"):
     def reference(self, body: Callable[..., list[Any]]) -> None:
         for step in range(self.steps):
             body(step=step)
+
+    def times(self) -> int:
+        """How often what is in it does all of its work."""
+        return self.steps if self.over == "parts" else 1
+
+
+@final
+class Part(Op, opname="mem.part"):
+    """The part of x that belongs to the step of a loop over parts: of equal slices along `axis`, the one with the
+    number of the step. No code. Where x has more than one index in front of `axis`, what follows them is as far apart
+    as in x.
+    """
+
+    x: Value
+    axis: int
+    result: BufferType
+    step = 0
+
+    @property
+    def parts(self) -> int:
+        return self.x.shape[self.axis] // self.result.shape[self.axis]
+
+    @property
+    def elements(self) -> int:
+        """From the first element of a part to that of the next."""
+        return self.result.shape[self.axis] * int(np.prod(self.x.shape[self.axis + 1:]))
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements of a part lie behind each other."""
+        return all(extent == 1 for extent in self.x.shape[:self.axis])
+
+    def infer(self) -> BufferType:
+        found, axis = self.result, self.axis
+        whole = list(self.x.shape)
+        good = found.rank == len(whole) and 0 <= axis < len(whole) and whole[axis] % max(found.shape[axis], 1) == 0
+        self.require(good, "{} are no equal parts of axis {} of {}", found, axis, self.x.type)
+        whole[axis] = found.shape[axis]
+        self.require(found.shape == tuple(whole) and found.dtype == self.x.type.dtype,
+                     "{} are no equal parts of axis {} of {}", found, axis, self.x.type)
+        return found
+
+    def verify(self) -> None:
+        block = self.block
+        loop = None if block is None else block.parent
+        steps = loop.steps if isinstance(loop, Loop) and loop.over == "parts" else 0
+        self.require(steps == self.parts, "{} parts in a loop over {}", self.parts, steps)
+
+    def at_step(self, step: int) -> Part:
+        made = copy.copy(self)
+        made.__dict__["step"] = step
+        return made
+
+    def reference(self, x: Array) -> Array:
+        size = self.result.shape[self.axis]
+        place = [slice(None)] * self.axis
+        return x[(*place, slice(self.step * size, (self.step + 1) * size))]
 
 
 @final

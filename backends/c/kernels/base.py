@@ -162,9 +162,9 @@ class RowKernel(Kernel):
         pace, count = Pace(*(self.pace or (1, 1, 0))), self.rows[1]
         return pace.done(step, count), pace.done(step + 1, count)
 
-    def paced(self, pace: Pace) -> list[Op]:
-        """The kernel, which goes through its rows at `pace`, as the row form of another."""
-        self.__dict__["pace"] = tuple(pace)
+    def paced(self, pace: Pace | None) -> list[Op]:
+        """The kernel, which goes through its rows at `pace` or at once, as the row form of another."""
+        self.__dict__["pace"] = None if pace is None else tuple(pace)
         return [self]
 
     def _bases_of(self, rows: tuple[int, int], step: int) -> dict[str, int]:

@@ -49,7 +49,7 @@ from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
 from .weights import packed_bias, packed_weights, require_f32
 
-__all__ = ["ConvF32"]
+__all__ = ["ConvF32", "pixels_for"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
@@ -300,6 +300,11 @@ def _sizes(pointwise: bool, height: int, width: int) -> SizesOf:
     if pointwise:
         return lambda pixels: run_sizes(width, height, pixels)
     return lambda pixels: block_sizes(width, pixels)
+
+
+def pixels_for(kernel: ConvF32, lanes: int, registers: int) -> int:
+    """Pixels of a block of scalars, of `lanes` channels."""
+    return choose_pixels(_sizes(kernel.pointwise, kernel.out_height(), kernel.y.shape[2]), lanes, registers)
 
 
 def _is_pointwise(kernel: Pair, stride: Pair, pad: Quad, groups: int) -> bool:

@@ -15,6 +15,7 @@ from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
 from tinyir.ops.activation import Activation
 from tinyir.ops.linear import Dense
+from tinyir.target import Target
 
 from ..text import fill
 from .base import Kernel, evaluate
@@ -23,7 +24,7 @@ from .channels import Packed, Place, by_form, channel_loops, pixel_run, scalar_l
 from .tile import Tile
 from .weights import packed_bias, packed_weights, require_f32
 
-__all__ = ["DenseF32"]
+__all__ = ["DenseF32", "blocks_of_dense"]
 
 
 @final
@@ -87,17 +88,24 @@ def _scalar_block(outputs: int, registers: int) -> int:
     return next((b for b in range(most, 3, -1) if outputs % b == 0), min(outputs, max(most // 2, 2)))
 
 
+def blocks_of_dense(batch: int, outputs: int, target: Target) -> tuple[int, int, int]:
+    """Outputs of a packed block; outputs and rows of x of a block of scalars."""
+    form, registers = form_of(target), target.float_registers
+    if form == "scalar" and batch == 1:
+        block = _scalar_block(outputs, registers)
+        return block, block, 1
+    block = packed_block(outputs, form, registers)
+    lanes = scalar_lanes(block)
+    return block, lanes, choose_pixels(_sizes(batch), lanes, registers)
+
+
 @lowers(Dense)
 def lower_dense(op: Dense, low: Lowering) -> None:
     """Pack the weights for the target."""
     require_f32(op)
-    form, registers = form_of(low.target), low.target.float_registers
     batch, outputs = op.out.shape
-    single = form == "scalar" and batch == 1
-    block = _scalar_block(outputs, registers) if single else packed_block(outputs, form, registers)
-    lanes = block if single else scalar_lanes(block)
+    block, lanes, pixels = blocks_of_dense(batch, outputs, low.target)
     low.emit(DenseF32(
         low.buffer(op.x), packed_weights(op.weight, 1, block, low),
         packed_bias(op.bias, 1, outputs, block, op.weight.name, low), low.result(op.out), act=op.act,
-        act_args=op.act_args, form=form, pixels=1 if single else choose_pixels(_sizes(batch), lanes, registers),
-        lanes=lanes, fma=low.target.fma))
+        act_args=op.act_args, form=form_of(low.target), pixels=pixels, lanes=lanes, fma=low.target.fma))

@@ -29,7 +29,7 @@ from .taps import RowTaps, clipped_pad, factor
 from .tile import Tile
 from .weights import elements, packed_bias, require_f32, reshaped
 
-__all__ = ["DepthwiseF32"]
+__all__ = ["DepthwiseF32", "channel_block"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
@@ -251,7 +251,7 @@ def _vector_block(block: int) -> int:
     return next((b for b in (16, 8, 4) if block % b == 0), 0)
 
 
-def _channel_block(channels: int, multiplier: int, form: Form) -> int:
+def channel_block(channels: int, multiplier: int, form: Form) -> int:
     """Channels of a packed block: whole vectors, or one after the other."""
     return _vector_block(channels) or 1 if form != "scalar" and multiplier == 1 else 1
 
@@ -277,7 +277,7 @@ def lower_depthwise(op: DepthwiseConv2D, low: Lowering) -> None:
     require_f32(op)
     form, registers = form_of(low.target), low.target.float_registers
     height, width, outputs = op.out.shape[1:]
-    block = _channel_block(op.x.shape[3], op.multiplier, form)
+    block = channel_block(op.x.shape[3], op.multiplier, form)
     if isinstance(op.weight, Const):
         packed = pack_weights(np.moveaxis(elements(op.weight, low), 2, 0), 1, block)
         weight: Value = low.const(op.weight.name, packed)

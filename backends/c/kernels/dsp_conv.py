@@ -357,7 +357,7 @@ def lower_conv2d_dsp(op: QConv2D, weight: Array, bias: Array | None, low: Loweri
     """
     outputs = len(weight)
     flat = weight.reshape(outputs, -1)
-    if op.groups != 1 or op.dilation[1] != 1 or not weight.size:
+    if op.groups != 1 or op.dilation[1] != 1 or not weight.size or low.is_cut(op.x):
         return False
     plan = plan_layer(op, (op.x, op.weight), flat, bias, low)
     if plan is None:

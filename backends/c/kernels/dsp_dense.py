@@ -83,7 +83,7 @@ def lower_dense_dsp(op: QDense, weight: Array, bias: Array | None, low: Lowering
     """Compute `op` with `weight` [O, K] (differences from the zero point) and `bias` [O], if the target has the
     instructions and they do; whether it did.
     """
-    plan = plan_layer(op, (op.x, op.weight), weight, bias, low) if weight.size else None
+    plan = plan_layer(op, (op.x, op.weight), weight, bias, low) if weight.size and not low.is_cut(op.x) else None
     if plan is None:
         return False
     start = plan.bias - (quant_of(op.x).zero_point - offset_of(op.x)) * plan.weight.astype(np.int64).sum(axis=1)

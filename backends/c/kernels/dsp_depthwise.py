@@ -231,7 +231,7 @@ def lower_depthwise_dsp(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     instructions, they do, and it pays; whether it did.
     """
     channels, strides = op.x.shape[3], op.stride
-    fits = weight.shape[2] == channels and channels >= _CHANNELS and op.dilation == (1, 1) and weight.size
+    fits = weight.shape[2] == channels and low.channels_of(op.x) >= _CHANNELS and op.dilation == (1, 1) and weight.size
     if not fits or strides[0] != strides[1] or strides[1] not in (1, 2) or not 2 <= op.kernel[1] <= 7 or not _pays(op):
         return False
     flat = np.ascontiguousarray(weight.reshape(-1, channels).T)
