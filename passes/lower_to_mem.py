@@ -20,8 +20,8 @@ of reshapes, which cost nothing. A returned input or constant, and a value retur
 kernels come from rules that backends register (`tinyir.lowering`); every op without a rule is listed in one error.
 
 A `sched.stream` becomes a `mem.loop` of the row forms of its kernels, each with its pace; what is kept of a value is a
-slot with that many rows. A `sched.split` becomes one over its parts, of the part forms of its kernels; what is made part
-by part is a slot for one part.
+slot with that many rows. A `sched.split` becomes one over its parts, of the part forms of its kernels; what is made
+part by part is a slot for one part.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
-from tinyir.ops import MemReturn, Reinterpret, Reshape, Return, Split, Stream, Yield
+from tinyir.ops import Empty, Insert, MemReturn, Reinterpret, Reshape, Return, Slice, Split, Stream, Yield
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
 from ._values import tensor_type
+from ._windows import place_windows
 
 _SAME_BYTES = (Reshape, Reinterpret)
 """Ops that cost nothing: their result is their operand under another type."""
-_STRUCTURE = (Return, Split, Stream, Yield)
+_STRUCTURE = (Empty, Return, Split, Stream, Yield)
 
 
 class LowerToMem(Pass):
@@ -91,6 +92,7 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
         outputs.append(output)
         block.args.append(output)
     roots = _alias_reshapes(func, low)
+    place_windows(func, roots, low)
     copied = _bind_results(results, outputs, roots, low)
     for op in func.ops:
         _lower_op(op, low)
@@ -118,6 +120,9 @@ def _alias_reshapes(func: Func, low: Lowering) -> dict[Value, Value]:
         if isinstance(op, _SAME_BYTES):
             roots[op.out] = roots.get(op.x, op.x)
             low.alias(op.out, op.x)
+        if isinstance(op, Insert):
+            roots[op.out] = roots.get(op.whole, op.whole)
+            low.alias(op.out, op.whole)
         for region in (op, *(op.body if isinstance(op, Split) else ())):
             _alias_results(region, roots, low)
     return roots
@@ -151,16 +156,31 @@ def _lower_op(op: Op, low: Lowering) -> None:
         _lower_stream(op, low)
     elif isinstance(op, Split):
         _lower_split(op, low)
-    elif not isinstance(op, (*_SAME_BYTES, Return)):
+    elif not isinstance(op, (*_SAME_BYTES, Empty, Return)) and not _is_in_place(op, low):
         low.begin(op)
         LOWERINGS.get(op.opname)(op, low)
 
 
+def _is_in_place(op: Op, low: Lowering) -> bool:
+    """Whether the op needs no code: it makes a part of something of it, or the other way round, where that lies."""
+    if isinstance(op, Slice):
+        return low.is_window(op.out, op.x)
+    return isinstance(op, Insert) and low.is_window(op.part, op.whole)
+
+
+def _readers(op: Op) -> list[Op]:
+    """The ops that read the rows of the result, or of a slice of it."""
+    return [reader for user in op.out.users for reader in (_readers(user) if isinstance(user, Slice) else [user])]
+
+
 def _lower_stream(stream: Stream, low: Lowering) -> None:
     schedule, body = stream.schedule, stream.body
-    last = {op: max((body.index(user) for user in op.out.users if user in body), default=0) for op in body}
+    place = {op: index for index, op in enumerate(body)}
+    last = {op: max((place[user] for user in _readers(op) if user in place), default=0) for op in body}
     with low.loop(schedule.steps):
         for index, op in enumerate(body):
+            if isinstance(op, Slice):
+                continue
             low.location = op.loc
             low.in_rows(op, schedule.paces[index], schedule.rings[index], schedule.fresh[index],
                         schedule.keeps[index])

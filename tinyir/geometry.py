@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["Axis", "Span", "axis_index", "dilated", "spread_input_span", "spread_output_extent", "window_input_span",
-           "window_output_extent", "window_output_span", "window_ready_extent"]
+__all__ = ["Axis", "Box", "Span", "axis_index", "dilated", "spread_input_span", "spread_output_extent",
+           "window_input_span", "window_output_extent", "window_output_span", "window_part_pads", "window_ready_extent"]
 
 Axis = Literal["rows", "columns"]
 
@@ -55,6 +55,18 @@ class Span(NamedTuple):
         return not other.extent or (self.begin <= other.begin and other.end <= self.end)
 
 
+class Box(NamedTuple):
+    """A part of an image."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.rows.extent * self.columns.extent
+
+
 def dilated(kernel: int, dilation: int) -> int:
     """Rows from the first tap of a window to its last, both counted."""
     return (kernel - 1) * dilation + 1
@@ -93,6 +105,17 @@ def window_ready_extent(available: int, kernel: int, stride: int = 1, dilation: 
         return output_extent
     complete = (available + pad_before - dilated(kernel, dilation)) // stride + 1
     return min(max(complete, 0), output_extent)
+
+
+def window_part_pads(out: Span, given: Span, kernel: int, stride: int = 1, dilation: int = 1, pad_before: int = 0) \
+        -> tuple[int, int]:
+    """The padding before and after, for windows that compute the output rows `out` from the input rows `given`.
+
+    `given` is what `window_input_span` says, or has rows behind these that make no window more.
+    """
+    begin = out.begin * stride - pad_before
+    end = (out.end - 1) * stride - pad_before + dilated(kernel, dilation)
+    return given.begin - begin, max(0, end - given.end)
 
 
 def spread_output_extent(input_extent: int, kernel: int, stride: int = 1, dilation: int = 1,

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 
 from .ir import Block, Value
 from .opdef import Op
-from .ops.mem import Join, Loop, Part, Slot, View
+from .ops.mem import Join, Loop, Part, Slot, View, Window
 
 __all__ = ["base_of", "bases_of", "runs_of", "slot_lives", "slot_spans"]
 
 
 def base_of(value: Value) -> Value:
-    """The buffer whose bytes `value` is a view or a part of, or `value` itself."""
-    while (view := value.defining(View) or value.defining(Part)) is not None:
+    """The buffer whose bytes `value` is a view, a window or a part of, or `value` itself."""
+    while (view := value.defining(View) or value.defining(Window) or value.defining(Part)) is not None:
         value = view.x
     return value
 
@@ -50,7 +50,7 @@ def slot_lives(block: Block) -> dict[Slot, tuple[int, int]]:
     number = {op: index for index, op in enumerate(block.walk())}
     lives: dict[Slot, tuple[int, int]] = {}
     for op, index in number.items():
-        if isinstance(op, (Join, Part, Slot, View)):
+        if isinstance(op, (Join, Part, Slot, View, Window)):
             continue
         for value in (*op.reads, *op.writes):
             _extend(lives, value, index, index)
@@ -128,7 +128,7 @@ def slot_spans(loop: Loop) -> dict[Value, tuple[int, int]]:
     other ops use is needed all the time. What else they write is scratch, unless it is in `held`.
     """
     lives = _Lives(loop.body)
-    inside = {op for op in lives.body if not isinstance(op, Join)}
+    inside = {op for op in lives.body if not isinstance(op, (Join, Window))}
     used = {base for op in inside for v in (*op.reads, *op.writes) for base in bases_of(v) if base.defining(Slot)}
     for step in range(loop.steps):
         lives.ran.append((len(lives.body) - 1, 0))
@@ -144,7 +144,7 @@ def slot_spans(loop: Loop) -> dict[Value, tuple[int, int]]:
 
 def _only(base: Value, inside: set[Op]) -> bool:
     """Whether nothing but ops of the loop uses the buffer."""
-    return all(user in inside or (isinstance(user, (Join, View)) and _only(user.out, inside))
+    return all(user in inside or (isinstance(user, (Join, View, Window)) and _only(user.out, inside))
                for user in base.users)
 
 
@@ -165,7 +165,7 @@ def _note(op: Op, now: Op, step: int, place: int, lives: _Lives) -> None:
             for row in range(*rows):
                 lives.write(base_of(value), row, step, place)
         elif spans is not None:
-            join = value.defining(Join)
+            join = base_of(value).defining(Join)
             split = 0 if join is None else join.first_fresh(step)
             for row in range(*spans(rows)):
                 lives.read(bases_of(value)[join is not None and row >= split], row, step, place)

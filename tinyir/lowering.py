@@ -28,7 +28,7 @@ import numpy as np
 from .diag import UNKNOWN, Location, error
 from .ir import Arena, Array, Block, Const, Module, Value
 from .opdef import Op
-from .ops.mem import Join, Loop, Next, Part, Slot, View
+from .ops.mem import Join, Loop, Next, Part, Slot, View, Window
 from .pace import Keep, Pace
 from .registry import KEEPS, LOWERINGS, PART_FORMS, ROW_FORMS, STREAMS
 from .target import Target
@@ -100,6 +100,7 @@ class Lowering:
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
         self._loop: _OpenLoop | None = None
         self._parts: _OpenParts | None = None
+        self._windows: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._source: Op | None = None
 
     def bind(self, value: Value, buffer: Value) -> None:
@@ -109,6 +110,16 @@ class Lowering:
     def alias(self, value: Value, base: Value) -> None:
         """Let `value` be the same bytes as `base` (a tensor, or an argument of the new function), in another shape."""
         self._bases[value] = base
+
+    def window(self, value: Value, base: Value, begin: tuple[int, ...]) -> None:
+        """Let `value` lie in `base`, from its element `begin` on: the op that has it reads or writes it there."""
+        self._windows[value] = base, begin
+
+    def is_window(self, value: Value, base: Value) -> bool:
+        """Whether the bytes of `value` lie in `base`."""
+        while value in self._bases and value not in self._windows:
+            value = self._bases[value]
+        return value in self._windows and self._windows[value][0] is base
 
     def begin(self, op: Op) -> None:
         """Lower `op` next, outside of loops."""
@@ -168,7 +179,8 @@ class Lowering:
     def _forms(self, op: Op) -> list[Op]:
         """The kernels that do what `op` does: row by row in a loop over rows, for a part in one over parts."""
         kernels, given = [op], set(op.reads)
-        for inside, forms in ((self._loop is not None, ROW_FORMS), (self._parts is not None, PART_FORMS)):
+        windowed = any(v.defining(Window) for v in (*op.reads, *op.writes))
+        for inside, forms in ((self._loop is not None or windowed, ROW_FORMS), (self._parts is not None, PART_FORMS)):
             if not inside:
                 continue
             made = [form for kernel in kernels for form in forms.get(kernel.opname)(kernel, self)]
@@ -306,6 +318,8 @@ class Lowering:
         join = self._join(value)
         if join is not None:
             return join
+        if value in self._windows:
+            return self._window(value)
         base = self._bases.get(value)
         if base is None:
             return self._slot(self._kept_type(value), value.name)
@@ -328,6 +342,18 @@ class Lowering:
         join.out.name = value.name
         self.emit(join)
         return join.out
+
+    def _window(self, value: Value) -> Value:
+        """The part of another buffer that is the buffer of `value`: of the rows that are there, in a loop."""
+        base, begin = self._windows[value]
+        within, type_ = self.buffer(base), _buffer_type(value)
+        inside = self._loop is not None and base in self._loop.rings
+        if inside:
+            type_ = BufferType((1, within.shape[1], *type_.shape[2:]), type_.dtype, type_.quant)
+        window = Window(within, begin, type_)
+        window.out.name = value.name
+        self._append(self._loop.block if inside and self._loop is not None else self._block, window)
+        return window.out
 
     def _make_part(self, value: Value) -> Value:
         """The buffer for the part of a value that belongs to a step."""

@@ -71,7 +71,7 @@ class Pass:
     def __str__(self) -> str:
         given = [(f.name, getattr(self, f.name)) for f in dataclasses.fields(typing.cast(Any, self))]
         defaults = {f.name: f.default for f in dataclasses.fields(typing.cast(Any, self))}
-        shown = [f"{n.replace('_', '-')}={_option_text(v)}" for n, v in given if v != defaults[n]]
+        shown = [f"{n.rstrip('_').replace('_', '-')}={_option_text(v)}" for n, v in given if v != defaults[n]]
         return self.name + (f"{{{','.join(shown)}}}" if shown else "")
 
 
@@ -239,6 +239,7 @@ def _make_pass(name: str, options: str) -> Pass:
     for item in filter(None, (part.strip() for part in options.split(","))):
         key, equals, text = item.partition("=")
         key = key.strip().replace("-", "_")
+        key = f"{key}_" if f"{key}_" in fields else key  # `from` is a word of Python
         if not equals or key not in fields:
             raise error(f"pass {name} has no option {item!r}",
                         help=did_you_mean(key, fields) if fields else f"{name} takes no options")

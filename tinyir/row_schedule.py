@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .geometry import Span
-from .ir import Argument, Array, Const, Value
+from .ir import Array, Const, Value
 from .opdef import Op
 from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
 from .ops.qeltwise import QReduceMean
 from .ops.reduce import Reduce
 from .ops.resize import Resize
-from .ops.shape import Concat, Transpose
+from .ops.shape import Concat, Slice, Transpose
 from .pace import Keep, Pace
+from .tiles import is_column_slice, is_stored_input
 
 __all__ = ["Needs", "RowNeeds", "RowSchedule", "check_rows", "folds_rows", "has_rows", "in_rows",
            "schedule_rows", "work_rows"]
@@ -76,7 +77,7 @@ def folds_rows(op: Op) -> bool:
     A transposition from NHWC (or NWHC) to NCHW is one: each row goes to places all over the result.
     """
     if isinstance(op, Transpose):
-        return op.perm in ((0, 3, 1, 2), (0, 3, 2, 1)) and has_rows(op.x) and not isinstance(op.x, Argument)
+        return op.perm in ((0, 3, 1, 2), (0, 3, 2, 1)) and has_rows(op.x) and not is_stored_input(op.x)
     if not isinstance(op, (Reduce, QReduceMean)) or not has_rows(op.x):
         return False
     axes = {axis % 4 for axis in op.axes}
@@ -86,13 +87,13 @@ def folds_rows(op: Op) -> bool:
 def in_rows(op: Op) -> bool:
     """Whether rows of the result can be computed one after the other, from the rows of its operands that they need.
 
-    A transposition is one of an argument, which is there as a whole from the beginning.
+    A transposition is one of an argument, or of a part of it, which is there as a whole from the beginning.
     """
     if len(op.results) != 1 or not has_rows(op.out):
         return False
     columns = isinstance(op, (Reduce, QReduceMean)) and has_rows(op.x) and {axis % 4 for axis in op.axes} == {2}
     if isinstance(op, Transpose):
-        return isinstance(op.x, Argument) and op.perm[0] == 0
+        return is_stored_input(op.x) and op.perm[0] == 0
     return columns or isinstance(op, (Spatial, Concat))
 
 
@@ -192,14 +193,26 @@ class _Group:
 
     def _sources(self, op: Op) -> list[tuple[int, Needs]]:
         found = []
-        for index, value in enumerate(op.operands):
-            producer = None if value is None else value.op
-            if producer is None or producer not in self.place:
+        for index, value in enumerate(op.operands if not is_column_slice(op) else []):
+            producer = None if value is None else self._producer(value)
+            if producer is None:
                 continue
             needs = self.needs.of(op, index)
             assert needs is not None
             found.append((self.place[producer], needs))
         return found
+
+    def _producer(self, value: Value) -> Op | None:
+        """The op of the group that computes the rows of `value`; those of a slice of columns are not its own."""
+        producer = value.op
+        while producer in self.place and isinstance(producer, Slice):
+            producer = producer.x.op
+        return producer if producer in self.place else None
+
+    def source_of_slice(self, op: Op) -> int | None:
+        """For a slice of columns of a value of the group: the number of the op that computes the rows."""
+        source = self._producer(op.out) if is_column_slice(op) else None
+        return None if source is None else self.place[source]
 
     def rates(self) -> list[Fraction]:
         """Rows of each op for a step, such that the fastest of those that depend on each other has one."""
@@ -253,10 +266,15 @@ def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1
         if group.readers[index]:
             paces[index] = _latest(index, group, paces, heights)
     _advance(group, rates, paces, heights)
+    for index, op in enumerate(ops):
+        source = group.source_of_slice(op)
+        if source is not None:
+            paces[index] = paces[source]
     wait = min(pace.start for pace in paces) - 1
     paces = [pace.earlier(wait) for pace in paces]
     steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
-    places = [(h, 0, _EACH) if op.out in kept or folds_rows(op)
+    places = [(0, 0, _EACH) if group.source_of_slice(op) is not None
+              else (h, 0, _EACH) if op.out in kept or folds_rows(op)
               else _places(i, group, paces, heights, split, op in waits)
               for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
     rings, fresh, keeps = zip(*places, strict=True)
@@ -417,6 +435,8 @@ def check_rows(ops: Sequence[Op], schedule: RowSchedule, kept: Collection[Value]
                 row = int(np.argmax(late))
                 return f"row {row} of %{op.out.name} is computed before row {needs.end[row] - 1} of " \
                        f"%{ops[source].out.name} is there"
+        if group.source_of_slice(op) is not None:
+            continue
         alive = _alive(index, group, schedule.paces, heights)
         fresh = schedule.fresh[index]
         waiting = _waiting(index, group, schedule.paces, heights, schedule.keeps[index])

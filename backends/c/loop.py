@@ -31,7 +31,7 @@ from tinyir.ops.mem import Loop
 from tinyir.pace import Pace
 
 from .kernels.base import RowKernel
-from .program import Call, Program, root_of
+from .program import Call, Program, offset_of, root_of
 
 __all__ = ["loop_lines"]
 
@@ -131,7 +131,9 @@ class _LoopText:
         join = kernel.join(name)
         if join is None:
             return []
-        return [f"row_{self.writers[root_of(join.ring)].number}", self.program.address(join.fresh)]
+        offset = offset_of(getattr(kernel, name))
+        place = self.program.address(join.fresh) + (f" + {offset}" if offset else "")
+        return [f"row_{self.writers[root_of(join.ring)].number}", place]
 
     def _first_row(self, call: Call) -> str:
         """C expression for the first row that the call reads."""

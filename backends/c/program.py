@@ -13,7 +13,7 @@ from tinyir.ir import Arena, Const, Module, Value
 from tinyir.literals import attribute_text
 from tinyir.loops import bases_of, runs_of, slot_lives
 from tinyir.opdef import MISSING, Op
-from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View
+from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 
 from .kernels.base import Kernel
 from .kernels.pull import PullRows
@@ -135,7 +135,8 @@ class Program:
 
     def address(self, value: Value) -> str:
         """The C expression for the address of a buffer, typed by its elements."""
-        root, behind = root_of(value), _of_part(value)
+        root, offset = root_of(value), offset_of(value)
+        behind = (f" + {offset}" if offset else "") + _of_part(value)
         if root.type.dtype == value.type.dtype:
             return self.roots[root] + behind
         const = "const " if isinstance(root, Const) else ""
@@ -151,6 +152,12 @@ def _of_part(value: Value) -> str:
 def root_of(value: Value) -> Value:
     """The slot, argument or constant whose bytes `value` is a view of; the ring of a join."""
     return bases_of(value)[0]
+
+
+def offset_of(value: Value) -> int:
+    """Elements of a buffer in front of the part of it that `value` is; of its rows, for a part of a join."""
+    window = value.defining(Window)
+    return 0 if window is None else window.offset + offset_of(window.x)
 
 
 def gather(module: Module, symbol: str) -> Program:
@@ -221,7 +228,7 @@ def _kernels(module: Module) -> Iterator[Kernel]:
     for op in module.main.block.walk():
         if isinstance(op, Kernel):
             yield op
-        elif not isinstance(op, (Join, Loop, Next, Part, Slot, View, MemReturn)):
+        elif not isinstance(op, (Join, Loop, Next, Part, Slot, View, Window, MemReturn)):
             message = f"the C backend does not know how to write {op.opname}"
             raise CompileError((Diagnostic("internal", message, op.loc),))
 

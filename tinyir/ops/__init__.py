@@ -46,7 +46,7 @@ from .eltwise import (
 )
 from .func import Return
 from .linear import Dense, MatMul
-from .mem import Join, Loop, MemReturn, Next, Part, Slot, View
+from .mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 from .pool import AvgPool, MaxPool
 from .pull import Pull
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
@@ -65,19 +65,20 @@ from .reduce import (
     Softmax,
 )
 from .resize import Coordinates, NearestRounding, Resize
-from .sched import Stream, Yield
-from .shape import BroadcastTo, Concat, Gather, Pad, PadMode, Reshape, Slice, Tile, Transpose
+from .sched import Empty, Patch, Stream, Yield
+from .shape import BroadcastTo, Concat, Gather, Insert, Pad, PadMode, Reshape, Slice, Tile, Transpose
 from .split import ChannelRole, Place, Split, channel_role
 
 __all__ = [
     "ACTIVATION_ARGS", "Abs", "Activation", "Add", "ArgMax", "ArgMin", "AvgPool", "BatchNorm", "Binary", "BroadcastTo",
     "Cast", "Ceil", "ChannelRole", "Clip", "Concat", "Conv2D", "ConvTranspose2D", "Coordinates", "Dense",
-    "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Erf", "Exp", "Floor", "Gather", "Gelu",
-    "HardSigmoid", "HardSwish", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul", "MaxPool",
-    "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad", "PadMode",
-    "Part", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul", "QMul",
-    "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign",
-    "Slice", "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream", "Sub", "Tanh", "Tile",
-    "Transpose", "Unary", "View", "Yield", "activation_of", "apply_activation", "channel_role",
+    "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Empty", "Erf", "Exp", "Floor", "Gather", "Gelu",
+    "HardSigmoid", "HardSwish", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
+    "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad",
+    "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D",
+    "QMatMul", "QMul", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round",
+    "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream",
+    "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield", "activation_of", "apply_activation",
+    "channel_role",
 ]

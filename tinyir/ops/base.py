@@ -7,10 +7,11 @@ result from the elements at the same place: that question is trivial, and the re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..geometry import Axis, Span, axis_index
+from ..geometry import Axis, Box, Span, axis_index
 from ..ir import Const, Value
 from ..opdef import Op
 from ..types import BOOL, DType, Quant, Shape, TensorType
@@ -72,6 +73,12 @@ class Spatial(NnOp):
         """
         raise NotImplementedError(f"{type(self).__name__}.input_span")
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        """How the attributes change for an op that computes only the part `out` of the result, from the parts `given`
+        of the operands (which are what `input_span` says); None if there is no such op.
+        """
+        return None
+
 
 class Elementwise(Spatial):
     """Operands broadcast numpy-style to the shape of the only result; element by element from there."""
@@ -83,6 +90,9 @@ class Elementwise(Spatial):
             return out
         broadcast = from_end > value.type.rank or value.shape[-from_end] == 1
         return Span(0, 1) if broadcast else out
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {}
 
     def reuses(self) -> int | None:
         """The first operand that fills as many bytes as the result and is not a constant."""

@@ -8,18 +8,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from ..geometry import (
     Axis,
+    Box,
     Span,
     axis_index,
+    dilated,
     spread_input_span,
     spread_output_extent,
     window_input_span,
     window_output_extent,
+    window_part_pads,
 )
 from ..ir import Array, Value
 from ..types import Shape, TensorType
@@ -28,7 +31,7 @@ from .base import Elementwise, NnOp, Spatial
 from .window import axis_pads, pad_rows_columns, tap_slices, windows
 
 __all__ = ["BatchNorm", "Conv2D", "ConvTranspose2D", "DepthwiseConv2D", "Pair", "Quad", "convolve",
-           "convolve_depthwise", "require_groups", "window_shape", "window_span"]
+           "convolve_depthwise", "require_groups", "window_pads", "window_shape", "window_span"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
@@ -130,6 +133,9 @@ class Conv2D(Spatial, opname="nn.conv2d"):
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)}
+
 
 @final
 class DepthwiseConv2D(Spatial, opname="nn.depthwise_conv2d"):
@@ -177,6 +183,9 @@ class DepthwiseConv2D(Spatial, opname="nn.depthwise_conv2d"):
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)}
 
 
 @final
@@ -246,6 +255,13 @@ class ConvTranspose2D(Spatial, opname="nn.conv_transpose2d"):
         extent = self.x.shape[a + 1]
         return spread_input_span(out, self.kernel[a], self.stride[a], self.dilation[a], self.pad[a], extent)
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        before = [o.begin + p - g.begin * s for o, p, g, s in zip(out, self.pad, given[0], self.stride, strict=False)]
+        after = [(g.extent - 1) * s + dilated(k, d) - b - o.extent for o, g, s, k, d, b in
+                 zip(out, given[0], self.stride, self.kernel, self.dilation, before, strict=True)]
+        rows, columns = (max(a, 0) for a in after)
+        return {"pad": (*before, rows, columns), "output_pad": (max(-after[0], 0), max(-after[1], 0))}
+
 
 @final
 class BatchNorm(Elementwise, opname="nn.batch_norm"):
@@ -287,6 +303,13 @@ def window_shape(op: NnOp, x: Value, channels: int, kernel: Pair, stride: Pair, 
     batch, *extents, _ = x.shape
     out = [window_output_extent(extents[a], kernel[a], stride[a], dilation[a], axis_pads(pad, a)) for a in (0, 1)]
     return op.result_of((batch, *out, channels), x.type.dtype).shape
+
+
+def window_pads(out: Box, given: Box, kernel: Pair, stride: Pair, pad: Sequence[int], dilation: Pair) -> Quad:
+    """The padding of windows that compute the part `out` of the result from the part `given` of x."""
+    (top, bottom), (left, right) = (window_part_pads(*spans) for spans in
+                                    zip(out, given, kernel, stride, dilation, pad, strict=False))
+    return top, left, bottom, right
 
 
 def window_span(out: Span, axis: Axis, x: Value, kernel: Pair, stride: Pair, pad: Quad, dilation: Pair) -> Span:

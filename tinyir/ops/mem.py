@@ -34,7 +34,7 @@ from ..opdef import Op
 from ..pace import Pace
 from ..types import BufferType, Type
 
-__all__ = ["Join", "Loop", "MemReturn", "Next", "Part", "Slot", "View"]
+__all__ = ["Join", "Loop", "MemReturn", "Next", "Part", "Slot", "View", "Window"]
 _UNWRITTEN = 0xA5
 
 
@@ -93,6 +93,36 @@ class View(Op, opname="mem.view"):
 
     def reference(self, x: Array) -> Array:
         return x.reshape(self.result.shape)  # buffers are dense: never a copy
+
+
+@final
+class Window(Op, opname="mem.window"):
+    """A part of x, where it lies: the elements from `begin` on. Its rows are as far apart as those of x; no code.
+
+    In a loop x may be a ring, or a join: then it is all rows that are there.
+    """
+
+    x: Value
+    begin: tuple[int, ...]                  # one entry an axis
+    result: BufferType
+
+    def infer(self) -> BufferType:
+        found, x = self.result, self.x.type
+        self.require(len(self.begin) == x.rank == found.rank, "begin has {} entries, expected {}", len(self.begin),
+                     x.rank)
+        inside = all(0 <= b and b + d <= e for b, d, e in zip(self.begin, found.shape, x.shape, strict=True))
+        self.require(inside and found.dtype == x.dtype, "the window is {} from {} on, expected a part of {}", found,
+                     list(self.begin), x)
+        return found
+
+    @property
+    def offset(self) -> int:
+        """Elements in front of its first one."""
+        strides = np.cumprod([1, *self.x.shape[:0:-1]])[::-1]
+        return int(np.dot(self.begin, strides))
+
+    def reference(self, x: Array) -> Array:
+        return x[tuple(slice(b, b + d) for b, d in zip(self.begin, self.result.shape, strict=True))]
 
 
 @final

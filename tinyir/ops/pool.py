@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
 
 import numpy as np
 
-from ..geometry import Axis, Span, axis_index, window_input_span, window_output_extent
+from ..geometry import Axis, Box, Span, axis_index, window_input_span, window_output_extent
 from ..ir import Array, Value
 from ..types import TensorType
 from .base import Spatial
+from .conv import window_pads
 from .window import axis_pads, pad_rows_columns, tap_slices
 
 __all__ = ["AvgPool", "MaxPool"]
@@ -78,6 +80,9 @@ class MaxPool(_Pool, opname="nn.max_pool"):
     def _pads(self) -> tuple[int, int, int, int]:
         return self.pad
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)}
+
     def reference(self, x: Array) -> Array:
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         padded = pad_rows_columns(x, self.pad, lowest)
@@ -115,6 +120,11 @@ class AvgPool(_Pool, opname="nn.avg_pool"):
     def _pads(self) -> tuple[int, int, int, int]:
         top, left, bottom, right = self.pad
         return top, left, bottom + self.ceil_pad[0], right + self.ceil_pad[1]
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        top, left, bottom, right = window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)
+        counted = min(bottom, self.pad[2]), min(right, self.pad[3])
+        return {"pad": (top, left, *counted), "ceil_pad": (bottom - counted[0], right - counted[1])}
 
     def counts(self, axis: Axis) -> Array:
         """For each output row (or column) how many taps along that axis are counted; the divisor is the product."""

@@ -11,16 +11,17 @@ accumulator.
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Sequence
+from typing import Any, final
 
 import numpy as np
 
 from ..arith import output_multiplier, requantize
-from ..geometry import Axis, Span
+from ..geometry import Axis, Box, Span
 from ..ir import Array, Value
 from ..types import I32, Shape, TensorType
 from .base import NnOp, Spatial
-from .conv import Pair, Quad, convolve, convolve_depthwise, require_groups, window_shape, window_span
+from .conv import Pair, Quad, convolve, convolve_depthwise, require_groups, window_pads, window_shape, window_span
 from .quant import quant_of, require_accumulator, require_quant
 
 __all__ = ["QConv2D", "QDense", "QDepthwiseConv2D", "QMatMul"]
@@ -101,6 +102,9 @@ class QConv2D(Spatial, opname="qnn.conv2d"):
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)}
+
 
 @final
 class QDepthwiseConv2D(Spatial, opname="qnn.depthwise_conv2d"):
@@ -141,6 +145,9 @@ class QDepthwiseConv2D(Spatial, opname="qnn.depthwise_conv2d"):
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, self.dilation)
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, self.dilation)}
 
 
 @final

@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 
 from ..arith import qlinear_add, qlinear_average, qlinear_global_average, qlinear_mul, qlinear_softmax, saturate
-from ..geometry import Axis, Span, window_input_span
+from ..geometry import Axis, Box, Span, window_input_span
 from ..ir import Array, Value
 from ..types import Quant, TensorType
 from .base import Elementwise, NnOp, Spatial, normal_axis
-from .conv import Pair, Quad, window_shape, window_span
+from .conv import Pair, Quad, window_pads, window_shape, window_span
 from .quant import quant_of, require_quant
 from .reduce import reduced_shape
 from .window import pad_rows_columns, windows
@@ -110,6 +111,9 @@ class QAvgPool(Spatial, opname="qnn.avg_pool"):
 
     def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
         return window_span(out, axis, self.x, self.kernel, self.stride, self.pad, (1, 1))
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {"pad": window_pads(out, given[0], self.kernel, self.stride, self.pad, (1, 1))}
 
 
 @final

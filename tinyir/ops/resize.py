@@ -7,12 +7,12 @@ Source: the ONNX operator specification, Resize (opset 19). Positions are comput
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, final
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, final
 
 import numpy as np
 
-from ..geometry import Axis, Span, axis_index
+from ..geometry import Axis, Box, Span, axis_index
 from ..ir import Array, Value
 from ..types import TensorType
 from .base import Spatial
@@ -53,6 +53,8 @@ class Resize(Spatial, opname="nn.resize"):
     scales: tuple[float, float]             # rows, columns; output / input
     result: TensorType                      # [N, H', W', C]
     nearest: NearestRounding = "round_prefer_floor"
+    part: tuple[int, ...] = ()              # the first row and column of the result, and of x, if both are parts; then
+                                            # rows and columns of the whole result, and of the whole x
 
     def infer(self) -> TensorType:
         self.require_rank(self.x, 4, "x", "N, H, W, C")
@@ -68,16 +70,26 @@ class Resize(Spatial, opname="nn.resize"):
     def verify(self) -> None:
         self.require(len(self.scales) == 2 and min(self.scales) > 0, "scales is {}, expected two positive numbers",
                      list(self.scales))
-        for scale, before, after in zip(self.scales, self.x.shape[1:3], self.out.shape[1:3], strict=True):
+        self.require(len(self.part) in (0, 8), "part has {} entries, expected 8", len(self.part))
+        for axis, scale in enumerate(self.scales):
+            _, _, after, before = self._place(axis)
             # A model that gives sizes has a scale of their ratio, rounded; one with scales has floor of the product.
             near = abs(before * scale - after) < 1.001
             self.require(near, "a scale of {} makes {} out of {}, the result has {}", scale, int(before * scale),
                          before, after)
 
+    def _place(self, axis: int) -> tuple[int, int, int, int]:
+        """Along rows (0) or columns (1): where the result and x begin, and how large they are as a whole."""
+        begin, first, after, before = self.part[axis::2] or (0, 0, self.out.shape[axis + 1], self.x.shape[axis + 1])
+        return begin, first, after, before
+
     def positions(self, axis: Axis) -> Array:
-        """For each output row (or column) where it lies in x: float32, not yet clipped."""
+        """For each output row (or column) where it lies in the whole x: float32, not yet clipped."""
         a = axis_index(axis)
-        extent, count, scale = self.x.shape[a], self.out.shape[a], np.float32(self.scales[a - 1])
+        begin, _, count, extent = self._place(a - 1)
+        return self._whole_positions(count, extent, np.float32(self.scales[a - 1]))[begin:begin + self.out.shape[a]]
+
+    def _whole_positions(self, count: int, extent: int, scale: np.float32) -> Array:
         place = np.arange(count, dtype=np.float32)
         if scale == 1 and extent == count:
             return place
@@ -97,17 +109,18 @@ class Resize(Spatial, opname="nn.resize"):
         """For each output row (or column) the input row (or column) that mode nearest copies."""
         position = self.positions(axis)
         rounded = _ROUNDINGS[self.nearest](position)
-        return np.clip(rounded.astype(np.int64), 0, self.x.shape[axis_index(axis)] - 1)
+        _, first, _, extent = self._place(axis_index(axis) - 1)
+        return np.clip(rounded.astype(np.int64), 0, extent - 1) - first
 
     def linear_sources(self, axis: Axis) -> tuple[Array, Array, Array]:
         """For each output row (or column) the two input rows that mode linear mixes, and the weight of the second.
 
         Where a position lies on a row, that row is both, and the weight 0.
         """
-        last = self.x.shape[axis_index(axis)] - 1
-        position = np.clip(self.positions(axis), np.float32(0), np.float32(last))
+        _, begin, _, extent = self._place(axis_index(axis) - 1)
+        position = np.clip(self.positions(axis), np.float32(0), np.float32(extent - 1))
         first = position.astype(np.int64)
-        return first, np.ceil(position).astype(np.int64), position - first.astype(np.float32)
+        return first - begin, np.ceil(position).astype(np.int64) - begin, position - first.astype(np.float32)
 
     def reference(self, x: Array) -> Array:
         if self.mode == "nearest":
@@ -128,3 +141,8 @@ class Resize(Spatial, opname="nn.resize"):
             return Span(int(sources[out.begin]), int(sources[out.end - 1]) + 1)
         first, second, _ = self.linear_sources(axis)
         return Span(int(first[out.begin]), int(second[out.end - 1]) + 1)
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        begin, first, after, before = zip(*(self._place(axis) for axis in (0, 1)), strict=True)
+        places = [span.begin + begun for span, begun in zip((*out, *given[0]), (*begin, *first), strict=True)]
+        return {"part": (*places, *after, *before)}

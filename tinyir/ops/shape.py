@@ -7,16 +7,17 @@ They take any element type, and a quantisation goes through them unchanged.
 
 from __future__ import annotations
 
-from typing import Literal, final
+from collections.abc import Sequence
+from typing import Any, Literal, final
 
 import numpy as np
 
-from ..geometry import Axis, Span, axis_index
+from ..geometry import Axis, Box, Span, axis_index
 from ..ir import Array, Value
 from ..types import Quant, Shape, TensorType
 from .base import NnOp, Spatial, normal_axis
 
-__all__ = ["BroadcastTo", "Concat", "Gather", "Pad", "PadMode", "Reshape", "Slice", "Tile", "Transpose"]
+__all__ = ["BroadcastTo", "Concat", "Gather", "Insert", "Pad", "PadMode", "Reshape", "Slice", "Tile", "Transpose"]
 
 PadMode = Literal["constant", "reflect", "edge", "wrap"]
 
@@ -99,6 +100,15 @@ class Pad(_Moving, Spatial, opname="nn.pad"):
         inside = sources[sources >= 0]
         return Span(int(inside.min()), int(inside.max()) + 1) if inside.size else Span(0, 0)
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        if self.mode != "constant":
+            return None
+        before, after = list(self.before), list(self.after)
+        for axis, (made, used) in enumerate(zip(out, given[0], strict=True), start=1):
+            before[axis] = used.begin - (made.begin - self.before[axis])
+            after[axis] = made.end - self.before[axis] - used.end
+        return {"before": tuple(before), "after": tuple(after)}
+
 
 @final
 class Reshape(_Moving, opname="nn.reshape"):
@@ -168,6 +178,9 @@ class Concat(_Moving, Spatial, opname="nn.concat"):
         start = sum(value.shape[dimension] for value in self.inputs[:operand])
         return out.shift(-start).clip(self.inputs[operand].shape[dimension])
 
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return {}
+
 
 @final
 class Slice(_Moving, Spatial, opname="nn.slice"):
@@ -206,6 +219,43 @@ class Slice(_Moving, Spatial, opname="nn.slice"):
         begin, step = self.begin[axis_index(axis)], self.step[axis_index(axis)]
         ends = (begin + out.begin * step, begin + (out.end - 1) * step)
         return Span(min(ends), max(ends) + 1)
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        begin = list(self.begin)
+        for axis, (made, used) in enumerate(zip(out, given[0], strict=True), start=1):
+            begin[axis] += made.begin * self.step[axis] - used.begin
+        return {"begin": tuple(begin)}
+
+
+@final
+class Insert(_Moving, Spatial, opname="nn.insert", levels=("sched",)):
+    """whole, with `part` in it from the element `begin` on. Its bytes are those of `whole`, which nobody else uses:
+    what is made part by part lies where it belongs.
+    """
+
+    whole: Value
+    part: Value
+    begin: tuple[int, ...]                  # one entry an axis
+
+    def infer(self) -> TensorType:
+        whole, part = self.whole.type, self.part.type
+        same = len(self.begin) == whole.rank == part.rank and whole.dtype == part.dtype
+        self.require(same, "part is {} and begin has {} entries, expected as many dimensions as {}", part,
+                     len(self.begin), whole)
+        inside = all(0 <= b and b + d <= e for b, d, e in zip(self.begin, part.shape, whole.shape, strict=True))
+        self.require(inside, "part is {}, from {} on it does not lie inside {}", part, list(self.begin), whole)
+        return self._like(self.whole, whole.shape)
+
+    def verify(self) -> None:
+        self.require(len(self.whole.uses) == 1 and self.whole.op is not None, "whole is used by others too")
+
+    def reference(self, whole: Array, part: Array) -> Array:
+        made = whole.copy()
+        made[tuple(slice(b, b + d) for b, d in zip(self.begin, part.shape, strict=True))] = part
+        return made
+
+    def reuses(self) -> int | None:
+        return 0
 
 
 @final

@@ -40,9 +40,10 @@ import numpy as np
 
 from tinyir.diag import Unsupported
 from tinyir.ir import Arena, Array, Value
+from tinyir.loops import base_of
 from tinyir.lowering import Lowering
 from tinyir.opdef import Op
-from tinyir.ops.mem import Join
+from tinyir.ops.mem import Join, Window
 from tinyir.pace import Pace
 from tinyir.registry import ROW_FORMS
 from tinyir.types import TensorType, dtype_of
@@ -201,8 +202,25 @@ class RowKernel(Kernel):
 
     def join(self, operand: str) -> Join | None:
         """The op that joins the ring that is read and the fresh rows, if there are two buffers."""
+        return base_of(getattr(self, operand)).defining(Join)
+
+    def lies_in(self, operand: str) -> Window | None:
+        """The op that makes the operand a part of a larger buffer, if it is one."""
         value: Value = getattr(self, operand)
-        return value.defining(Join)
+        return value.defining(Window)
+
+    def pitch(self, operand: str) -> int:
+        """Elements from one row of the operand to the next."""
+        window = self.lies_in(operand)
+        return int(np.prod((getattr(self, operand) if window is None else window.x).shape[2:]))
+
+    def in_runs(self, operand: str) -> bool:
+        """Whether the rows of the operand do not all lie behind each other: see `run_limit`."""
+        return self.is_ring(operand) or self._is_apart(operand)
+
+    def _is_apart(self, operand: str) -> bool:
+        """Whether there is something else between the rows of the operand."""
+        return self.pitch(operand) != int(np.prod(getattr(self, operand).shape[2:]))
 
     def true_height(self, operand: str) -> int:
         """Rows of the tensor."""
@@ -247,7 +265,7 @@ class RowKernel(Kernel):
 
     def address(self, operand: str, row: str) -> str:
         """C expression for the address of true row `row` of an operand that is read."""
-        pitch = int(np.prod(getattr(self, operand).shape[2:]))
+        pitch = self.pitch(operand)
         slot = self._slot(operand, row)
         product = slot.startswith(("tc_wrap(", "(")) or not any(sign in slot for sign in (" + ", " - ", " ? "))
         grouped = slot if product else f"({slot})"
@@ -258,7 +276,7 @@ class RowKernel(Kernel):
 
     def is_parted(self, operand: str) -> bool:
         """Whether the rows of a call may lie at both ends of the buffer that they are written to."""
-        return self.is_ring(operand) and operand not in self.fresh
+        return self._is_apart(operand) or (self.is_ring(operand) and operand not in self.fresh)
 
     def declare_slot(self, operand: str) -> str:
         """C declaration of `{operand}_slot` for row `row`, where a run of rows begins; empty if there is none."""
@@ -270,10 +288,12 @@ class RowKernel(Kernel):
         """C expression for the address of row `row`, behind `declare_slot`."""
         if self.join(operand) is not None:
             return self.address(operand, "row")
-        return f"{operand} + {operand}_slot * {int(np.prod(getattr(self, operand).shape[2:]))}"
+        return f"{operand} + {operand}_slot * {self.pitch(operand)}"
 
     def run_limit(self, operand: str) -> str:
         """C statement that shortens a run of `rows` rows to those that lie behind each other."""
+        if self._is_apart(operand):
+            return "rows = 1;"
         if self.join(operand) is not None:
             return f"if (row < {operand}_split) {{\n    rows = 1;\n}}"
         ring = self.ring(operand)

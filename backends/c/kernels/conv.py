@@ -147,7 +147,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
 
     def _window_text(self, vector: bool) -> str:
         tile = self.tile(vector)
-        outputs = self.y.shape[2] * self.y.shape[3]
+        outputs = self.pitch("y")
         loops = channel_loops(self.packed, tile, self._origin(), lambda place: self._strips_text(tile, place))
         return fill("""
             {comment}
@@ -270,7 +270,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
 
     def _run(self, loops: str) -> str:
         """The rows as runs of pixels that end where a ring does."""
-        limits = [self.run_limit(name) for name in ("x", "y") if self.is_ring(name)]
+        limits = [self.run_limit(name) for name in ("x", "y") if self.in_runs(name)]
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
         if not limits:
             return fill("""
@@ -292,7 +292,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                 {loops}
             }
         """, setup=self.row_setup(), x_slot=self.declare_slot("x"), x_row=self.run_address("x"),
-                    y_slot=self.slot("y", "row"), limits="\n".join(limits), y_width=width * outputs, width=width,
+                    y_slot=self.slot("y", "row"), limits="\n".join(limits), y_width=self.pitch("y"), width=width,
                     loops=loops)
 
 

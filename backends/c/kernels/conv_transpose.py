@@ -157,7 +157,7 @@ class ConvTransposeF32(RowKernel, opname="k.conv_transpose2d_f32"):
         """, comment=kernel_comment("transposed convolution", self.kernel, self.stride,
                                     (self.x.shape, self.y.shape), self.act, tile),
                     rows=self.row_parameters(), setup=self.row_setup(), slot=factor(self.slot("y", "row")),
-                    outputs=self.y.shape[2] * self.y.shape[3], loops=loops)
+                    outputs=self.pitch("y"), loops=loops)
 
     def _origin(self) -> Place:
         if self.groups == 1:

@@ -126,7 +126,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
         """, comment=kernel_comment("depthwise convolution", self.kernel, self.stride, (self.x.shape, self.y.shape),
                                     self.act, tile),
                     rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
-                    slot=factor(self.slot("y", "row")), outputs=self.y.shape[2] * self.y.shape[3],
+                    slot=factor(self.slot("y", "row")), outputs=self.pitch("y"),
                     body=self._columns_text(tile))
 
     def _columns_text(self, tile: Tile) -> str:

@@ -138,7 +138,7 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
     # -- a window ----------------------------------------------------------------------------------------------------
 
     def _window_text(self) -> str:
-        width, length = self.y.shape[2], self.y.shape[2] * self.y.shape[3]
+        width, length = self.y.shape[2], self.pitch("y")
         place = f"{{yt}} *out = y + {{slot}} * {length};\nint32_t left = {{rows}}{width};"
         parted = self.is_parted("y")
         row = "row" if parted else "row_begin"

@@ -109,7 +109,7 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
                 "words": self.stream.shape[1],
                 "outputs": self.y.shape[2],
                 "first": "next" if channels % 4 == 0 else f"next + 4 <= {channels} ? next : {channels - 4}",
-                "length": self.y.shape[2] * channels, "slot": factor(self.slot("y", "row"))}
+                "length": self.pitch("y"), "slot": factor(self.slot("y", "row"))}
 
     def _groups_text(self) -> str:
         common, place = self._common(), f"(const uint8_t *)({self.address('x', 'line')})"
@@ -172,7 +172,7 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
 
     def _band_text(self) -> str:
         """C statements for the rows of a band."""
-        if self.band == 1:
+        if self.band == 1 or self._is_apart("y"):
             return "rows = 1;"
         text = f"rows = row_end - row < {self.band} ? row_end - row : {self.band};"
         if self.is_parted("y"):

@@ -172,14 +172,15 @@ class MapRows(_MapBase, RowKernel, opname="k.map_rows"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const {kind} *x_row = {x_row};
-                    {kind} *y_row = y + {y_slot} * {length};
+                    {kind} *y_row = y + {y_slot} * {pitch};
                     for (int32_t i = 0; i < {length}; i++) {
                         y_row[i] = {value};
                     }
                 }
             }
         """, kind=kind, rows=self.row_parameters(), setup=self.row_setup(), x_row=self.address("x", "row"),
-            y_slot=self.slot("y", "row"), length=row_length(self.y), value=self.expression("x_row[i]"))
+            y_slot=self.slot("y", "row"), length=row_length(self.y), pitch=self.pitch("y"),
+            value=self.expression("x_row[i]"))
 
 
 def row_length(value: Value) -> int:

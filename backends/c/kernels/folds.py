@@ -186,7 +186,7 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const {xt} *in = {x_row};
-                    {yt} *out = y + {y_slot} * {channels};
+                    {yt} *out = y + {y_slot} * {pitch};
                     for (int32_t c = 0; c < {channels}; c++) {
                         int32_t total = {start};
                         for (int32_t column = 0; column < {width}; column++) {
@@ -199,7 +199,7 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
             limits="const int32_t *restrict limits, " if self.limits is not None else "", start=self.start,
             setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
-            width=width, channels=channels,
+            width=width, channels=channels, pitch=self.pitch("y"),
             value=_stored_value(self.stored, self.limits, self.clamp, "total"))
 
 

@@ -26,7 +26,7 @@ from ..text import c_type, c_value, fill
 from .base import Kernel, evaluate
 from .loops import Strides, broadcast_strides, nest, row_major
 
-__all__ = ["BroadcastTo", "Concat", "Gather", "Pad", "Slice", "Tile", "Transpose"]
+__all__ = ["BroadcastTo", "Concat", "Gather", "Insert", "Pad", "Slice", "Tile", "Transpose"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,23 @@ class Slice(Mover, opname="k.slice"):
         strides = tuple(d * s for d, s in zip(dense, self.step, strict=True))
         offset = sum(d * b for d, b in zip(dense, self.begin, strict=True))
         return [Box(self.y.shape, row_major(self.y.shape), strides=strides, offset=offset)]
+
+
+@final
+class Insert(Mover, opname="k.insert"):
+    """y[begin + i...] = x[i...] along every axis; the rest of y stays."""
+
+    x: Value
+    y: Written
+    begin: tuple[int, ...]
+
+    def reference(self, x: Array, y: Array) -> None:
+        y[tuple(slice(b, b + d) for b, d in zip(self.begin, x.shape, strict=True))] = x
+
+    def boxes(self) -> list[Box]:
+        dense = row_major(self.y.shape)
+        return [Box(self.x.shape, dense, sum(d * b for d, b in zip(dense, self.begin, strict=True)),
+                    strides=row_major(self.x.shape))]
 
 
 @final
@@ -290,6 +307,11 @@ def lower_transpose(op: ops.Transpose, low: Lowering) -> None:
 @lowers(ops.Slice)
 def lower_slice(op: ops.Slice, low: Lowering) -> None:
     low.emit(Slice(low.buffer(op.x), low.result(op.out), op.begin, op.step))
+
+
+@lowers(ops.Insert)
+def lower_insert(op: ops.Insert, low: Lowering) -> None:
+    low.emit(Insert(low.buffer(op.part), low.result(op.out), op.begin))
 
 
 @lowers(ops.BroadcastTo)

@@ -122,7 +122,7 @@ class _Pool(RowKernel):
                 }
             }
         """, kind=kind, rows=self.row_parameters(), ring=self.row_setup(), lines="\n".join(lines), first=taps[0],
-            y_slot=self.slot("y", "row"), out_pitch=out_columns * channels, out_columns=out_columns, channels=channels,
+            y_slot=self.slot("y", "row"), out_pitch=self.pitch("y"), out_columns=out_columns, channels=channels,
             steps="\n".join(step.replace("{x}", tap) for tap in taps[1:]), finish=finish,
             advance="\n".join(f"in{ky} += {stride[1] * channels};" for ky in range(kernel[0])))
 
@@ -162,7 +162,7 @@ class _Pool(RowKernel):
             row_taps="\n".join(self.taps(0, "row", self.height, "ky")), y_slot=self.slot("y", "row"),
             column_taps="\n".join(self.taps(1, "column", columns, "kx")), dilation=dilation[1], step=step,
             x_row=self.address("x", f"(ky_origin + ky * {dilation[0]})"),
-            out_columns=out_columns, out_pitch=out_columns * channels, start=_each(start, channels),
+            out_columns=out_columns, out_pitch=self.pitch("y"), start=_each(start, channels),
             finish=_each(finish, channels))
 
 

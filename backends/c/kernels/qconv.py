@@ -156,7 +156,7 @@ class ConvS8(StoresSums, RowKernel, opname="k.conv2d_s8"):
             }
         """, setup=self.row_setup(), unused="" if reads else "(void)x;\n(void)weight;",
                     taps=self.taps.declare() if reads else "", biases=self._bias_text(),
-                    slot=factor(self.slot("y", "row")), length=self.y.shape[2] * self.y.shape[3],
+                    slot=factor(self.slot("y", "row")), length=self.pitch("y"),
                     loops=self._group_loop(), **self.kinds)
 
     def _bias_text(self) -> str:

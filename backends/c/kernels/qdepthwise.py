@@ -137,7 +137,7 @@ class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
                 }
             }
         """, pointers=self.pointers(), rows=self.row_parameters(), setup=self.row_setup(),
-                    slot=factor(self.slot("y", "row")), length=self.y.shape[2] * self.y.shape[3],
+                    slot=factor(self.slot("y", "row")), length=self.pitch("y"),
                     lines=self._lines_text(), **self.kinds,
                     strips="".join(map(self._strip_text, strips(self.columns, self.pixels))))
 

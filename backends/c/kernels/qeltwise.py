@@ -188,14 +188,15 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const {xt} *x_row = {x_row};
-                    {yt} *y_row = y + {y_slot} * {length};
+                    {yt} *y_row = y + {y_slot} * {pitch};
                     for (int32_t i = 0; i < {length}; i++) {
                         y_row[i] = table[(uint8_t)x_row[i]];
                     }
                 }
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
-                    setup=self.row_setup(), length=row_length(self.y), x_row=self.address("x", "row"),
+                    setup=self.row_setup(), length=row_length(self.y), pitch=self.pitch("y"),
+                    x_row=self.address("x", "row"),
                     y_slot=self.slot("y", "row"))
 
 

@@ -125,7 +125,7 @@ class AvgPoolS8(RowKernel, opname="k.avg_pool_s8"):
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), kind=kind, start=start, add=add,
                     result=result, rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
                     across=_columns(self.across.declare()), count=self._count_text(), channels=channels,
-                    slot=factor(self.slot("y", "row")), length=self.y.shape[2] * channels, columns=self.y.shape[2],
+                    slot=factor(self.slot("y", "row")), length=self.pitch("y"), columns=self.y.shape[2],
                     ky_begin=self.taps.begin, ky_end=self.taps.end, kx_begin=_columns(self.across.begin),
                     kx_end=_columns(self.across.end), x_row=self.address("x", self.taps.row("ky")))
 

@@ -58,9 +58,9 @@ def pixel_blocks(kernel: StoresSums, tile: SumTile, count: str, width: int, chan
 def row_runs(kernel: StoresSums, width: int, channels: tuple[int, int], loops: str) -> str:
     """The rows of a row kernel as runs of `count` pixels from `in` to `out_row`, which end where a ring does."""
     assert isinstance(kernel, RowKernel)
-    inputs, outputs = channels
-    limits = [kernel.run_limit(name) for name in ("x", "y") if kernel.is_ring(name)]
-    values = {"x_width": width * inputs, "y_width": width * outputs, "width": width, "loops": loops, **kernel.kinds}
+    inputs, _ = channels
+    limits = [kernel.run_limit(name) for name in ("x", "y") if kernel.in_runs(name)]
+    values = {"x_width": width * inputs, "y_width": kernel.pitch("y"), "width": width, "loops": loops, **kernel.kinds}
     if not limits:
         return fill("""
             const {xt} *in = x + row_begin * {x_width};

@@ -33,7 +33,7 @@ class _Resize(RowKernel):
     def pitches(self) -> dict[str, int]:
         """Literals of the C text."""
         x, y = self.reads[0].shape, self.writes[0].shape
-        return {"out_pitch": y[2] * y[3], "columns": x[2], "out_columns": y[2], "channels": x[3]}
+        return {"out_pitch": self.pitch("y"), "columns": x[2], "out_columns": y[2], "channels": x[3]}
 
 
 @final

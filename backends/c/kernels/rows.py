@@ -70,7 +70,7 @@ class ConcatRows(RowKernel, opname="k.concat_rows"):
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(), width=width,
             x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
-            y_pitch=width * outputs, inputs=inputs, outputs=outputs,
+            y_pitch=self.pitch("y"), inputs=inputs, outputs=outputs,
             channel=f" + {self.channel}" if self.channel else "")
 
 
@@ -95,7 +95,9 @@ class ImageRows(RowKernel, opname="k.image_rows"):
 
     def source(self) -> str:
         width, channels = self.y.shape[2:]
-        by_row, by_column, by_channel = (row_major(self.x.shape)[axis] for axis in self.perm[1:])
+        window = self.lies_in("x")
+        strides = row_major((self.x if window is None else window.x).shape)
+        by_row, by_column, by_channel = (strides[axis] for axis in self.perm[1:])
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
@@ -109,7 +111,7 @@ class ImageRows(RowKernel, opname="k.image_rows"):
                 }
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), y_slot=self.slot("y", "row"),
-            pitch=width * channels, width=width, channels=channels, by_row=by_row, by_column=by_column,
+            pitch=self.pitch("y"), width=width, channels=channels, by_row=by_row, by_column=by_column,
             by_channel=by_channel)
 
 
@@ -283,12 +285,12 @@ class BoundaryRows(RowKernel, opname="k.boundary_rows"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const {xt} *from = {x_row};
-                    {yt} *to = y + {y_slot} * {length};
+                    {yt} *to = y + {y_slot} * {pitch};
                     {loop}
                 }
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
-            setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"), length=length,
+            setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"), pitch=self.pitch("y"),
             loop=self._whole().loop(str(length), "from[i]", "to[i]"))
 
 
