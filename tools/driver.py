@@ -24,6 +24,7 @@ from tinyir.target import target_named
 
 from .cli import Parser, Progress
 from .facts import Facts, GraphFacts, gather_facts
+from .limits import NO_LIMITS, Limits, with_limits
 from .memory_fit import check_fit
 from .options import pairs
 from .program import Port, Program, program_of
@@ -92,6 +93,7 @@ class Job:
     """Whether to stop in front of the lowering to buffers (--emit rf)."""
     requant: str | None = None
     """`integer`: no float arithmetic in quantised ops."""
+    limits: Limits = NO_LIMITS
 
     @property
     def is_text(self) -> bool:
@@ -108,6 +110,7 @@ class Job:
         words += [f"--input-layout {self.input_layout}"] if self.input_layout else []
         words += [f"--input {self.input}"] if self.input != "whole" else []
         words += [f"--requant {self.requant}"] if self.requant else []
+        words += self.limits.words
         return " ".join([*words, *self.quantization.options_text])
 
 
@@ -118,7 +121,15 @@ def job_of(options: Namespace, parser: Parser) -> Job:
     return Job(options.source or "", options.level, options.passes, getattr(options, "stop_after", None),
                options.target, getattr(options, "name", None), dims, shapes, options.input_layout,
                options.input, tuple(options.load_pass), _quantization_of(options, parser),
-               getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf", options.requant)
+               getattr(options, "emit", None) == "onnx", getattr(options, "emit", None) == "rf", options.requant,
+               _limits_of(options))
+
+
+def _limits_of(options: Namespace) -> Limits:
+    if not hasattr(options, "ram"):
+        return NO_LIMITS
+    explore = getattr(options, "pareto", False) or getattr(options, "emit", None) == "plot"
+    return Limits(options.ram, options.flash, options.recompute, explore)
 
 
 def _quantization_of(options: Namespace, parser: Parser) -> Quantization:
@@ -237,6 +248,8 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
     if job.input == "rows" and not job.graph_only:
         passes = _with_pull(passes)
+    if not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words):
+        passes = with_limits(passes, job.limits)
     if job.passes is None:
         passes = passes[_behind(passes, level):]
     if job.tensors_only:

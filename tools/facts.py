@@ -43,6 +43,8 @@ class Facts:
     nodes: int
     operators: int
     macs: int
+    """As they are computed: those that a schedule computes again included."""
+    macs_layerwise: int
     parameters: int
     arena_bytes: int
     const_bytes: int
@@ -60,6 +62,7 @@ class GraphFacts(Instrument):
     def __init__(self) -> None:
         self.nodes = 0
         self.macs = 0
+        self.macs_layerwise = 0
         self.parameters = 0
 
     def start(self, module: Module, ctx: Context) -> None:
@@ -72,6 +75,8 @@ class GraphFacts(Instrument):
     def _count(self, module: Module) -> None:
         ops = list(module.walk())
         self.macs = sum(op.macs() for op in ops)
+        if module.level != "sched" or not self.macs_layerwise:
+            self.macs_layerwise = self.macs
         self.parameters = sum(c.type.elements for c in module.consts.values() if c.uses)
         self.nodes = max(self.nodes, len({name for op in ops for name in origins(op.loc)}))
 
@@ -88,8 +93,8 @@ def gather_facts(module: Module, graph: GraphFacts) -> Facts:
                    for i, op in enumerate(ops)) if module.level == "mem" else ()
     arena = sum(a.size or 0 for a in module.arenas.values())
     consts = sum(c.type.size_bytes for c in module.consts.values() if c.uses)
-    return Facts(module.level, graph.nodes, len(ops), graph.macs, graph.parameters, arena, consts, layers,
-                 _slots(module))
+    return Facts(module.level, graph.nodes, len(ops), graph.macs, graph.macs_layerwise,
+                 graph.parameters, arena, consts, layers, _slots(module))
 
 
 def _output_bytes(op: Op) -> int:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from tinyir.board import size_of
 from tinyir.target import TARGETS
 
 from .cli import Parser, chosen
 
-__all__ = ["EMITS", "LEVELS", "add_build_options", "add_input_options", "add_level_options", "add_target_option",
-           "make_parser", "pairs", "parse_options"]
+__all__ = ["EMITS", "LEVELS", "add_build_options", "add_input_options", "add_level_options", "add_limit_options",
+           "add_target_option", "make_parser", "pairs", "parse_options"]
 
 LEVELS = ("0", "1", "2", "3", "s")
-EMITS = ("c", "ir", "dot", "onnx", "rf")
+EMITS = ("c", "ir", "dot", "onnx", "rf", "plot")
 CALIBRATIONS = ("minmax", "percentile", "entropy", "mse")
 _OPTIONAL_VALUE = ("--print-ir-before", "--print-ir-after")
 
@@ -35,6 +36,14 @@ examples:
                                               your own board: its memories, their sizes and sections
   tinyc model.onnx --input rows               model.h has model_run_rows(), which asks you for the image row by row:
                                               from a camera or a file, without ever storing all of it
+  tinyc model.onnx --target cortex-m4 --pareto
+                                              what less RAM costs: every schedule that is worth a thought
+  tinyc model.onnx --target cortex-m4 --ram 64K --flash 256K
+                                              the fastest that fits, or why nothing does
+  tinyc model.onnx --ram min --recompute 10% --report report.json
+                                              the least RAM, up to 10 % of the work done twice
+  tinyc model.onnx --ram min --emit plot -o memory.svg
+                                              schedules, and what lies where in the arena when, to look at
   tinyc model.onnx --section arena=.dtcm --section weights=.rodata.nn
   tinyc model.onnx --quantize int8 --calibrate samples.npz
                                               store a float model as 8-bit integers, then compile that
@@ -60,6 +69,19 @@ def add_target_option(group: argparse._ArgumentGroup) -> None:
                             "BOARD.toml that extends one (--print-target)")
     group.add_argument("--requant", metavar="integer", type=chosen("arithmetic", ("integer",)),
                        help="quantised ops without any float arithmetic, as on a core without FPU")
+
+
+def add_limit_options(group: argparse._ArgumentGroup) -> None:
+    """--ram, --flash, --recompute."""
+    group.add_argument("--ram", metavar="SIZE|min", type=_limit,
+                       help="the arena may have at most this many bytes (65536, 64K, 1M): the fastest schedule that "
+                            "fits is taken, or it is an error (status 1) that says what the least is, and which layers "
+                            "stop it; min: the least that there is, whatever the speed")
+    group.add_argument("--flash", metavar="SIZE|min", type=_limit,
+                       help="the same for constants and code, which is estimated")
+    group.add_argument("--recompute", metavar="PERCENT", type=_percent,
+                       help="how many of the multiply-accumulates a schedule may compute again, such as 10%%: that "
+                            "needs less RAM (default: none)")
 
 
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -110,9 +132,10 @@ def make_parser() -> Parser:
 
 def _add_output_group(parser: Parser) -> None:
     group = parser.add_argument_group("what to write")
-    group.add_argument("--emit", metavar="c|ir|dot|onnx|rf", default="c", type=chosen("output", EMITS),
-                       help="C (default), the IR as text, a drawing for Graphviz, an ONNX model, or a table of "
-                            "receptive fields and of what patches would recompute")
+    group.add_argument("--emit", metavar="|".join(EMITS), default="c", type=chosen("output", EMITS),
+                       help="C (default), the IR as text, a drawing for Graphviz, an ONNX model, a table of receptive "
+                            "fields and of what patches would recompute, or an SVG drawing of the schedules and of "
+                            "the memory over time")
     group.add_argument("-o", dest="output", metavar="PATH",
                        help="a directory (DIR/), a file, or - for standard output; default: the current directory")
     group.add_argument("--name", metavar="SYMBOL", help="prefix of every C symbol (default: the model's file name)")
@@ -128,6 +151,10 @@ def _add_compile_group(parser: Parser) -> None:
     group = parser.add_argument_group("how to compile")
     add_level_options(group)
     add_target_option(group)
+    add_limit_options(group)
+    group.add_argument("--pareto", action="store_true",
+                       help="print the schedules that no other one beats: RAM, MACs, instructions, flash; C is written "
+                            "only where -o says so")
     group.add_argument("--stop-after", metavar="PASS", help="stop after this pass (with --emit ir or dot)")
     group.add_argument("--load-pass", metavar="FILE.py", action="append", default=[],
                        help="import a Python file, so that its passes can be used (may be repeated)")
@@ -207,6 +234,28 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 def _section(text: str) -> tuple[str, str]:
     key, value = _split(text, "arena=.section or weights=.section")
     return chosen("section", ("arena", "weights"))(key), value
+
+
+def _limit(text: str) -> str:
+    """Bytes, or `min`: as it was written."""
+    if text != "min":
+        try:
+            size_of(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a size like 65536, 64K or 1M, or min, got {text!r}") from None
+    return text
+
+
+def _percent(text: str) -> str:
+    """A percentage, with its sign: `10` is `10%`."""
+    number = text.removesuffix("%")
+    try:
+        good = 0 <= float(number) < 1e6
+    except ValueError:
+        good = False
+    if not good:
+        raise argparse.ArgumentTypeError(f"expected a percentage like 10%, got {text!r}")
+    return f"{number}%"
 
 
 def _count(text: str) -> int:

@@ -23,6 +23,7 @@ from .options import make_parser, parse_options
 
 if TYPE_CHECKING:
     from .driver import Compiled, Emission, Job
+    from .report import Schedules
     from .reproducer import FailedPass
 
 __all__ = ["main"]
@@ -100,6 +101,7 @@ class _Run:
         self.command = command
         self.started = time.monotonic()
         self.progress = Progress("tinyc", enabled=not options.quiet)
+        self.schedules: Schedules | None = None
 
     def run(self) -> int:
         """Everything; the exit status. Raises CompileError; one that is our bug names a saved reproducer."""
@@ -117,6 +119,8 @@ class _Run:
 
     def _run(self, failed: FailedPass) -> int:
         compiled, files = self._compile(failed)
+        if self.options.pareto:
+            self._print_front(compiled)
         written = self._write(compiled, files)
         if self.options.verbose:
             self._print_details(compiled)
@@ -131,11 +135,29 @@ class _Run:
         from .driver import compile_job
         from .looking import instruments, print_diagnostics
 
-        compiled = compile_job(self.job, instruments=(*instruments(self.options), failed), progress=self.progress)
+        watching = [*instruments(self.options), failed]
+        if self.options.report:
+            from .report import Schedules
+
+            self.schedules = Schedules()
+            watching.append(self.schedules)
+        compiled = compile_job(self.job, instruments=watching, progress=self.progress)
         print_diagnostics(compiled.context, self.options.remarks)
+        self._check_flash(compiled)
         with self.progress.stage(f"writing {self.options.emit}"):
             files = self._emit(compiled)
         return compiled, files
+
+    def _check_flash(self, compiled: Compiled) -> None:
+        """Raises CompileError where constants and code are more than the user allows."""
+        if self.job.limits.flash in (None, "min") or compiled.module.level != "mem":
+            return
+        from tinyir.costs import CostModel
+
+        from .limits import check_flash
+
+        code = CostModel(compiled.context.target, compiled.module.attrs).module(compiled.module).code_bytes
+        check_flash(compiled.facts, code, self.job.limits)
 
     def _emission(self) -> Emission:
         from .driver import Emission
@@ -158,6 +180,10 @@ class _Run:
         from .text import module_files, module_text
 
         name = self._name()
+        if self.options.pareto and self.options.output is None:
+            return {}
+        if self.options.emit == "plot":
+            return {f"{name}.svg": self._plot(compiled).encode()}
         if self.options.emit == "c":
             return compiled.c_files(self._emission())
         if self.options.emit in ("dot", "onnx", "rf"):
@@ -186,16 +212,33 @@ class _Run:
     def _report(self, compiled: Compiled) -> dict[Path, bytes]:
         import json
 
-        from .quantisation import quantisation_facts
+        from .report import Schedules, report_of
 
-        report = {"model": self.job.source, "target": self.job.target, "options": self.job.options_text,
-                  "tinyc": version_text(), **compiled.facts.as_json()}
-        quantised = quantisation_facts(compiled.context)
-        if quantised is not None:
-            report["quantisation"] = quantised
+        report = report_of(compiled, self.schedules or Schedules(), points=self.options.pareto)
         return {Path(self.options.report): (json.dumps(report, indent=1) + "\n").encode()}
 
+    def _plot(self, compiled: Compiled) -> str:
+        from .front import front_of
+        from .memory_plan import memory_plan
+        from .plot import plot
+
+        front = front_of(compiled.context, compiled.facts.const_bytes)
+        plan = memory_plan(compiled.module) if compiled.module.level == "mem" else None
+        if front is None and plan is None:
+            raise error("there is nothing to draw: no schedule was chosen, and nothing is lowered to memory",
+                        help="leave --stop-after and --passes out, or let them have schedule, or end with "
+                             "lower-to-mem,plan-arena")
+        return plot(Path(self.job.source).name, front, plan, self.job.options_text)
+
     # -- checking and telling ----------------------------------------------------------------------------------------
+
+    def _print_front(self, compiled: Compiled) -> None:
+        from .front import front_of
+
+        front = front_of(compiled.context, compiled.facts.const_bytes)
+        if front is None:
+            raise error("--pareto shows what the pass schedule has to choose from, and these passes do not have it")
+        print(front.text())
 
     def _check(self, compiled: Compiled) -> int:
         from .check import CheckSettings, check_compiled
@@ -247,7 +290,8 @@ def _stem(output: str | None) -> str | None:
 
 
 def _check_suffix(path: Path, emit: str) -> None:
-    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot", "onnx": ".onnx", "rf": ".txt"}[emit]
+    wanted = {"c": ".c", "ir": ".tir", "dot": ".dot", "onnx": ".onnx", "rf": ".txt",
+              "plot": ".svg"}[emit]
     if path.suffix != wanted:
         raise error(f"-o {path}: --emit {emit} writes a {wanted} file", help=f"-o {path.with_suffix(wanted)}, or DIR/")
 

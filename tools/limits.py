@@ -1,0 +1,81 @@
+"""How much memory a schedule may take, and how it becomes options of the pass that chooses one.
+
+    Limits(ram="64K", recompute="10%")      ... ,schedule{ram=64K,macs=10%},lower-to-mem,plan-arena
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tinyir.board import size_of
+from tinyir.diag import error
+from tinyir.pass_manager import Pass, parse_pipeline
+
+from .facts import Facts
+
+__all__ = ["NO_LIMITS", "Limits", "check_flash", "with_limits"]
+
+_PASS = "schedule"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the user said: sizes as they were written, `min`, or None for what the level does."""
+
+    ram: str | None = None
+    flash: str | None = None
+    recompute: str | None = None
+    explore: bool = False
+    """Whether the choice itself is asked for, so that there has to be one."""
+
+    @property
+    def given(self) -> bool:
+        """Whether any schedule is to be chosen because of them."""
+        return self != NO_LIMITS
+
+    @property
+    def words(self) -> list[str]:
+        """The options, as they are recorded in the generated files."""
+        return [f"--{name} {value}" for name in ("ram", "flash", "recompute") if (value := getattr(self, name))]
+
+    @property
+    def pass_options(self) -> dict[str, str]:
+        """The options of the pass. A limit of RAM comes in the place of one on how much slower it may become."""
+        found = {"ram": self.ram, "speed": "any"} if self.ram else {}
+        found |= {"flash": self.flash} if self.flash else {}
+        return {**found, "macs": self.recompute} if self.recompute else found
+
+
+NO_LIMITS = Limits()
+
+
+def with_limits(passes: Sequence[Pass], limits: Limits) -> list[Pass]:
+    """`passes` with a choice of the schedule within `limits`. Raises CompileError where there is no place for one."""
+    if not limits.given:
+        return list(passes)
+    if not any(p.name == _PASS for p in passes):
+        at = next((i for i, p in enumerate(passes) if p.to_level == "mem"), None)
+        if at is None:
+            raise error("--ram, --flash, --recompute and --pareto choose how the network is executed, and these passes "
+                        "do not get that far", help="the pipeline has to have lower-to-mem, or the pass schedule")
+        passes = [*passes[:at], *parse_pipeline(f"{_PASS}{{ram=any}}"), *passes[at:]]
+    return [_changed(p, limits.pass_options) if p.name == _PASS else p for p in passes]
+
+
+def _changed(pass_: Pass, options: dict[str, str]) -> Pass:
+    return cast(Pass, dataclasses.replace(cast(Any, pass_), **options))
+
+
+def check_flash(facts: Facts, code_bytes: int, limits: Limits) -> None:
+    """Raises CompileError if constants and code, which is estimated, are larger than the limit."""
+    if limits.flash in (None, "any", "min"):
+        return
+    size, limit = facts.const_bytes + code_bytes, size_of(str(limits.flash))
+    if size > limit:
+        raise error(f"--flash {limits.flash}: the model takes about {size:,} bytes, {limit:,} are there",
+                    notes=(f"constants {facts.const_bytes:,} bytes, code about {code_bytes:,}",),
+                    help="--flash min looks for the least; int8 takes a quarter of float: --quantize int8 --calibrate "
+                         "samples.npz")
