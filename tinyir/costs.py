@@ -106,7 +106,7 @@ class CostModel:
         self.target = target
         self._attrs = dict(attrs or {})
         self._known: dict[tuple[Op, int | None, bool], Cost] = {}
-        self._kernels: dict[tuple[Op, bool], _Lowered] = {}
+        self._kernels: dict[tuple[Op, int | None], _Lowered] = {}
 
     def of(self, op: Op, rows: int | None = None, kept: bool = False) -> Cost:
         """What an op of a level above mem takes: on whole tensors, or `rows` rows of its result (of its operand, if it
@@ -132,31 +132,26 @@ class CostModel:
     def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
         if isinstance(op, (Reshape, Reinterpret)):
             return Cost()
-        lowered = self._lowered(op, rows is not None)
+        if (op, rows) not in self._kernels:
+            self._kernels[op, rows] = self._lower(op, rows)
+        lowered = self._kernels[op, rows]
         total = Cost(0, lowered.const_bytes, lowered.scratch_bytes)
         for kernel in lowered.kernels:
-            if rows is not None:
-                kernel.__dict__["pace"] = (rows, 1, 0)
             total += kernel_cost(kernel, self.target)
         return total + kernel_cost(_keep(op, rows), self.target) if rows is not None and kept else total
 
-    def _lowered(self, op: Op, streams: bool) -> _Lowered:
-        if (op, streams) not in self._kernels:
-            self._kernels[op, streams] = self._lower(op, streams)
-        return self._kernels[op, streams]
-
-    def _lower(self, op: Op, streams: bool) -> _Lowered:
+    def _lower(self, op: Op, rows: int | None) -> _Lowered:
         """The op alone at mem level."""
         module, block = Module("cost", "mem", self._attrs), Block()
         low = Lowering(module, block, self.target, module.add_arena("arena", self.target.align))
-        low.location = op.loc
+        low.begin(op)
         places = [low.buffer(v) for v in (*op.reads, *op.results) if v.data is None]
-        if streams:
-            with low.loop(1):
-                low.in_rows(op, Pace(1, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
-                LOWERINGS.get(op.opname)(op, low)
-        else:
+        if rows is None:
             LOWERINGS.get(op.opname)(op, low)
+        else:
+            with low.loop(1):
+                low.in_rows(op, Pace(rows, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
+                LOWERINGS.get(op.opname)(op, low)
         scratch = [o.out.type.size_bytes for o in block.walk() if isinstance(o, Slot) and o.out not in places]
         constants = sum(c.type.size_bytes for c in module.consts.values())
         return _Lowered([o for o in block.walk() if not _is_frame(o)], constants, sum(scratch))

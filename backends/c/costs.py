@@ -30,6 +30,7 @@ from .kernels.depthwise import DepthwiseF32
 from .kernels.dsp_conv import ConvDsp
 from .kernels.dsp_depthwise import DepthwiseDsp
 from .kernels.dsp_planes import PIXELS
+from .kernels.dsp_triples import groups_of
 from .kernels.qconv import ConvS8
 from .kernels.qdepthwise import DepthwiseS8
 from .kernels.qeltwise import PairRowsS8, PairS8
@@ -42,9 +43,7 @@ _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _OTHERWISE = re.compile(r"#else\n.*?#endif", re.DOTALL)  # for compilers that do not know the instructions
 _STRING = re.compile(r'"[^"]*"')
 _ASSEMBLY = re.compile(r'\\n')
-_BLOCK = 4
-"""Pixels that a convolution on DSP computes at a time."""
-QUANTITIES = ("calls", "rows", "pixels", "reads", "writes", "macs")
+QUANTITIES = ("calls", "rows", "blocks", "reads", "loads", "writes", "macs")
 
 
 @dataclass(frozen=True)
@@ -54,19 +53,21 @@ class Work:
     calls: int
     rows: int
     """Rows that are computed (or folded), one call's beginning and end being in `calls`."""
-    pixels: int
-    """Of these rows; with kernels that compute several pixels at a time, what they compute."""
+    blocks: int
+    """Pixels of these rows, or what is computed together: columns of several pixels."""
     reads: int
-    """Elements that are gathered from the operand; values and weights that are loaded, where blocks share them."""
+    """Elements of the operand that are gone through, or gathered."""
     writes: int
     """Elements of the result, in whole blocks."""
     macs: int
     """Multiply-accumulates, in whole blocks."""
+    loads: int = 0
+    """Values and weights that are loaded to be multiplied, where blocks share them."""
 
     @property
     def quantities(self) -> tuple[int, ...]:
         """In the order of `QUANTITIES`."""
-        return self.calls, self.rows, self.pixels, self.reads, self.writes, self.macs
+        return self.calls, self.rows, self.blocks, self.reads, self.loads, self.writes, self.macs
 
 
 def work_of(kernel: Kernel) -> Work:
@@ -77,7 +78,7 @@ def work_of(kernel: Kernel) -> Work:
         return _depthwise_dsp(kernel)
     if isinstance(kernel, RowKernel):
         found = _by_rows(kernel)
-        return replace(found, reads=_loads(kernel)) if isinstance(kernel, _BLOCKED) else found
+        return replace(found, loads=_loads(kernel)) if isinstance(kernel, _BLOCKED) else found
     x, y = (kernel.reads or kernel.writes)[0].type, kernel.writes[0].type
     return Work(kernel.batch(), 1, 1, x.elements, y.elements, kernel.macs())
 
@@ -99,30 +100,40 @@ def _loads(kernel: ConvF32 | ConvS8 | DepthwiseF32 | DepthwiseS8) -> int:
 
 
 def _conv_dsp(kernel: ConvDsp) -> Work:
-    """Four pixels at a time, which go on from row to row where rows lie behind each other."""
+    """Columns of four, two or one pixels, which go on from row to row where rows lie behind each other."""
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, outputs = kernel.y.shape[2:]
-    whole = kernel.join("x") is None if kernel.pointwise else not kernel.is_ring("y")
-    runs = calls if whole else rows
-    blocks = images * runs * -(-rows * width // (runs * _BLOCK))
+    names = ("x", "y") if kernel.pointwise else ("y",)
+    runs = images * (rows if any(_is_cut(kernel, name) for name in names) else calls)
+    run = images * rows * width / runs
+    left, columns, computed = run, 0.0, 0.0
+    for size in kernel.sizes:
+        count = left // size if size > kernel.sizes[-1] else -(-left // size)
+        left, columns, computed = max(0.0, left - count * size), columns + count, computed + count * size
+    computed = round(runs * computed)
     gathered = images * rows * width * kernel.steps * 4
-    return Work(images * calls, images * rows, blocks, gathered, _BLOCK * blocks * outputs,
-                _BLOCK * blocks * outputs * kernel.steps * 4)
+    return Work(images * calls, images * rows, round(runs * columns), gathered, computed * outputs,
+                computed * outputs * kernel.steps * 4, round(runs * columns) * outputs * kernel.steps)
+
+
+def _is_cut(kernel: ConvDsp, name: str) -> bool:
+    """Whether the rows of a call do not lie behind each other."""
+    return kernel.is_parted(name) and kernel.join(name) is None
 
 
 def _depthwise_dsp(kernel: DepthwiseDsp) -> Work:
-    """Some rows of four channels at a time become planes; four columns a step."""
+    """Four channels at a time: planes of a band of rows, or groups of three rows; four columns a step."""
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, channels = kernel.y.shape[2:]
-    taps, stride = kernel.kernel, kernel.stride[0]
-    band = min(1 if kernel.is_ring("y") else kernel.band, -(-rows // calls))
-    bands, groups = -(-rows // band), -(-channels // 4)
+    taps, stride, sets = kernel.kernel, kernel.stride[0], -(-channels // 4)
     columns = -(-width // PIXELS) * PIXELS
-    lines = bands * ((band - 1) * stride + taps[0])
     words = -(-(taps[1] + (stride == 1)) // 2)
-    return Work(images * calls, images * bands * groups, images * lines * groups, images * lines * groups *
-                kernel.x.shape[2], images * rows * columns * channels,
-                images * rows * columns * channels * taps[0] * words)
+    band = max(1, min(kernel.band, -(-rows // calls)))
+    bands = -(-rows // band)
+    lines = bands * ((band - 1) * stride + taps[0])
+    each = kernel.x.shape[2] if kernel.band else 2 * groups_of(width, stride)
+    return Work(images * calls, images * bands * sets, images * lines * sets, images * lines * sets * each,
+                images * rows * columns * channels, images * rows * columns * channels * taps[0] * words)
 
 
 def _row_elements(type_: TensorType | BufferType) -> int:
@@ -147,6 +158,8 @@ def variant_of(kernel: Kernel) -> str:
     words += [str(attributes[name]) for name in ("coding", "function") if name in attributes]
     if isinstance(kernel, (PairS8, PairRowsS8)):
         words.append(_form_of(kernel))
+    if isinstance(kernel, DepthwiseDsp):
+        words.append("planes" if kernel.band else "groups")
     words += ["emulated"] if attributes.get("emulated") else []
     window, stride = getattr(kernel, "kernel", None), attributes.get("stride", (1, 1))
     if window is not None:

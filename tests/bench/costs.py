@@ -55,7 +55,7 @@ SCHEDULES = {"layer by layer": "", "rows": "stream{rows=1}", "two rows": "stream
              "four rows": "stream{rows=4}"}
 _FLOOR = 1e-3
 """A kernel's error counts relative to its instructions and to this share of the model's."""
-_USUAL = (60.0, 20.0, 5.0, 2.0, 6.0, 1.0)
+_USUAL = (60.0, 20.0, 5.0, 2.0, 1.0, 6.0, 1.0)
 """Coefficients that are expected of kernels of which nothing is known."""
 _NOTHING = 1e-3
 """Instructions that are not worth a figure."""
@@ -224,7 +224,7 @@ def modelled(sample: Sample, table: Mapping[str, tuple[float, ...]]) -> float:
 
 _TABLE = '''"""What the C kernels cost on each target. Written by tests/bench/costs.py, which fits it to what it counts.
 
-COEFFICIENTS: instructions for one call, row, pixel, element read, element written, multiply-accumulate.
+COEFFICIENTS: instructions for one call, row, block, element read, value loaded, element written, multiply-accumulate.
 CODE: bytes for one call, line of assembly, character of C.
 """
 
@@ -276,6 +276,8 @@ What decides between schedules is the ratio of their instructions: counted, and 
 {_ratio_table(samples, tables)}
 
 ## Kernels, Cortex-M4
+
+Share: of all instructions that were counted. The other columns are instructions for one of each.
 
 {_kernel_table(samples, tables)}
 
