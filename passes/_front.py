@@ -4,10 +4,10 @@
     front[j]     for the first j ops: peak bytes, multiply-accumulates computed again, instructions, bytes of code;
                  from front[i] and the ways to run ops i ... j - 1: the peaks' maximum, the sums of the others
 
-Points that another one beats in all four are dropped. Peaks below the least that all ops together can reach are equal;
-among points whose sums agree within a small part of the whole network's (0.2 % at first, more where many points
-remain) the one with the least peak is kept. So the least peak at +0 % is exact, given the segments looked at, and what
-lies between is as good as the steps are fine.
+Points that another one beats in all four are dropped; bytes of code count in steps of 2 % of what the ops alone have.
+Peaks below the least that all ops together can reach are equal; among points whose sums agree within a small part of
+the whole network's (0.2 % at first, more where many points remain) the one with the least peak is kept. So the least
+peak at +0 % is exact, given the segments looked at, and what lies between is as good as the steps are fine.
 
 Cost: O(n s w k) for n ops, segments of at most s ops, w ways each, and k <= 48 points at a cut. A segment whose rings
 alone hold more than what is known to suffice for all ops up to its end ends the search for longer ones, so that s does
@@ -29,6 +29,7 @@ __all__ = ["Point", "apply_ways", "front_of", "ways_of"]
 
 _MOST = 48
 _PART = 1 / 512
+_CODE = 1 / 50
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,14 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
 
 def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list[list[_Label]]:
     """For each number of first ops, the best ways through them."""
-    total = sum(way.instructions for here in ways for way in here if way.end - way.first == 1)
-    macs = sum(op.macs() for op in scene.ops)
+    scale = _Scale.of(scene, ways)
     floor = _least_peak(ways, most_macs)
     labels: list[list[_Label]] = [[_Label(floor, 0, 0, 0)]]
     for here in ways:
         grown = [_Label(max(label.peak, way.peak), label.macs + way.macs, label.instructions + way.instructions,
                         label.flash + way.flash, way, label)
                  for way in here for label in labels[way.first] if label.macs + way.macs <= most_macs]
-        labels.append(_thinned(grown, total, macs))
+        labels.append(_thinned(grown, scale))
     return labels
 
 
@@ -141,31 +141,50 @@ def _least_peak(ways: Sequence[Sequence[Way]], most_macs: int) -> int:
     return least[-1]
 
 
-def _thinned(labels: list[_Label], instructions: int, macs: int) -> list[_Label]:
+class _Scale(NamedTuple):
+    """What the whole network costs op by op."""
+
+    instructions: int
+    macs: int
+    flash: int
+
+    @staticmethod
+    def of(scene: Scene, ways: Iterable[Iterable[Way]]) -> _Scale:
+        alone = [way for here in ways for way in here if way.end - way.first == 1]
+        return _Scale(sum(way.instructions for way in alone), sum(op.macs() for op in scene.ops),
+                      sum(way.flash for way in alone))
+
+    def code(self, flash: int) -> int:
+        """Bytes of code, in steps."""
+        return int(flash // max(1.0, self.flash * _CODE))
+
+
+def _thinned(labels: list[_Label], scale: _Scale) -> list[_Label]:
     """At most 48 of the labels: of those that cost about the same the one that needs the least memory."""
     part = _PART
     while True:
-        kept = _pareto(_rounded(labels, max(1.0, instructions * part), max(1.0, macs * part / 2), part))
+        kept = _pareto(_rounded(labels, scale, part), scale)
         if len(kept) <= _MOST:
             return kept
         part *= 2
 
 
-def _rounded(labels: list[_Label], instructions: float, macs: float, part: float) -> list[_Label]:
+def _rounded(labels: list[_Label], scale: _Scale, part: float) -> list[_Label]:
     best: dict[tuple[int, int, int], _Label] = {}
+    instructions, macs = max(1.0, scale.instructions * part), max(1.0, scale.macs * part / 2)
     for label in labels:
-        key = int(label.instructions // instructions), -int(-label.macs // macs), int(label.flash // (1 + part * 2e5))
+        key = int(label.instructions // instructions), -int(-label.macs // macs), scale.code(label.flash)
         known = best.get(key)
         if known is None or label[:4] < known[:4]:
             best[key] = label
     return list(best.values())
 
 
-def _pareto(labels: list[_Label]) -> list[_Label]:
+def _pareto(labels: list[_Label], scale: _Scale) -> list[_Label]:
     kept: list[_Label] = []
     for label in sorted(labels, key=lambda label: label[:4]):
-        if not any(k.macs <= label.macs and k.instructions <= label.instructions and k.flash <= label.flash
-                   for k in kept):
+        if not any(k.macs <= label.macs and k.instructions <= label.instructions
+                   and scale.code(k.flash) <= scale.code(label.flash) for k in kept):
             kept.append(label)
     return kept
 

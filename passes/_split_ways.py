@@ -17,7 +17,7 @@ from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows
 from tinyir.types import I32
 
 from ._split import is_pixel, put_in_split, split_roles
-from ._stream_ways import STEP, can_stream, is_held, rate, sums_of
+from ._stream_ways import STEP, can_stream, is_held, rate, scratch_of, sums_of
 from ._ways import Scene, Way, provides
 
 __all__ = ["Chain", "chain_of", "part_sizes", "split_bytes", "split_way"]
@@ -136,7 +136,7 @@ def split_bytes(scene: Scene, first: int, chain: Chain, parts: int, schedule: Ro
     rings, flight = 0, [0] * len(chain.ops)
     for index, op in enumerate(chain.ops):
         if not isinstance(op, Place):
-            scratch = scene.work(op, None if schedule is None else rate(schedule, index)).scratch
+            scratch = scratch_of(scene, op, None if schedule is None else rate(schedule, index))
             flight[index] += memory.aligned(scratch)
         if schedule is not None and folds_rows(op):
             rings += memory.aligned(sums_of(op) // parts)

@@ -27,12 +27,14 @@ from tinyir.stream_overlap import StreamOverlap
 from ._ways import Scene, Way, provides
 
 __all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes", "row_schedule",
-           "row_way"]
+           "row_way", "scratch_of"]
 
 OpT = TypeVar("OpT", bound=Op)
 _INT32 = 4
 STEP = 8
 """Instructions a step to find out whether an op has rows to compute."""
+_STEP_BYTES = 40
+"""Machine code that does."""
 
 
 def can_stream(op: Op) -> bool:
@@ -77,8 +79,14 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
         for place in range(begin, last + 1):
             flight[place] += size
     for index, op in enumerate(ops):
-        flight[index] += memory.aligned(scene.work(op, rate(schedule, index)).scratch)
+        flight[index] += memory.aligned(scratch_of(scene, op, rate(schedule, index)))
     return RowBytes(memory.before[first] + held + max(flight) - _overlap(scene, first, end, schedule), held)
+
+
+def scratch_of(scene: Scene, op: Op, rows: Fraction | None) -> int:
+    """Bytes that the kernels of the op use while they run; the sums of a mean by rows stay there between them."""
+    found = scene.work(op, rows).scratch
+    return max(0, found - sums_of(op)) if folds_rows(op) and rows is not None else found
 
 
 def _overlap(scene: Scene, first: int, end: int, schedule: RowSchedule) -> int:
@@ -143,11 +151,11 @@ def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule
     made = schedule or row_schedule(scene, first, end, rows)
     found = row_bytes(scene, first, end, made)
     ops = scene.ops[first:end]
-    works = [scene.work(op, rate(made, i)) for i, op in enumerate(ops)]
-    copied = sum(op.out.type.size_bytes // 2 for op, fresh in zip(ops, made.fresh, strict=True) if fresh)
-    return Way(first, end, found.peak, found.held,
-               sum(w.instructions for w in works) + copied + made.steps * len(ops) * STEP,
-               flash=sum(w.flash for w in works), text=f"rows {rows}", apply=partial(put_in_stream, made),
+    works = [scene.work(op, rate(made, i), kept=made.fresh[i] > 0) for i, op in enumerate(ops)]
+    instructions = sum(w.instructions for w in works) + made.steps * len(ops) * STEP
+    return Way(first, end, found.peak, found.held, instructions,
+               flash=sum(w.flash for w in works) + len(ops) * _STEP_BYTES, text=f"rows {rows}",
+               apply=partial(put_in_stream, made),
                variants=None if schedule else partial(_variants, scene, first, end, rows))
 
 

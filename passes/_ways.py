@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
+from tinyir.costs import CostModel
 from tinyir.ir import Func, Module
 from tinyir.opdef import Op
 from tinyir.registry import WAYS
-from tinyir.row_schedule import RowNeeds, work_rows
+from tinyir.row_schedule import RowNeeds
 from tinyir.target import Target
 
 from ._stored import Memory
@@ -82,30 +84,23 @@ class Scene:
     rows: tuple[int, ...] = (1, 2, 4, 8)
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
-    _works: dict[tuple[Op, Fraction | None], Work] = field(default_factory=dict)
 
     @property
     def ops(self) -> list[Op]:
         """All ops, in order of execution, but the last, which returns."""
         return self.memory.ops
 
-    def work(self, op: Op, rows: Fraction | None = None) -> Work:
-        """What `op` costs on whole tensors, or if it goes through `rows` rows a step (1/2: one every other step)."""
-        key = op, rows
-        if key not in self._works:
-            self._works[key] = _work(op, rows)
-        return self._works[key]
+    @cached_property
+    def model(self) -> CostModel:
+        """What ops cost on the target."""
+        return CostModel(self.target, self.module.attrs)
 
-
-_CALL = 60
-"""Instructions to call a kernel once, and set up its row."""
-
-
-def _work(op: Op, rows: Fraction | None) -> Work:
-    """By counting: an instruction for each multiply-accumulate and each element that is written, and the calls."""
-    elements = sum(r.type.elements for r in op.results)
-    calls = 1 if rows is None else -(-work_rows(op) // max(1, int(rows)))
-    return Work(op.macs() + 2 * elements + calls * _CALL)
+    def work(self, op: Op, rows: Fraction | None = None, kept: bool = False) -> Work:
+        """What `op` costs on whole tensors, or if it goes through `rows` rows a step (1/2: one every other step), which
+        are copied to a ring behind it if they are `kept`.
+        """
+        cost = self.model.of(op, None if rows is None else max(1, int(rows)), kept)
+        return Work(cost.instructions, cost.code_bytes, cost.scratch_bytes)
 
 
 Provider = Callable[[Scene, int, int], "Iterable[Way] | None"]
