@@ -314,9 +314,9 @@ class Op:
         """The op as it runs in step number `step` of the loop that it is in; None if it has nothing to do then."""
         return self
 
-    def reuses(self) -> int | None:
-        """The operand whose memory the result may take over element by element, or None."""
-        return None
+    def reuses(self) -> tuple[int, ...]:
+        """The operands, by number, the memory of one of which the result may take over element by element."""
+        return ()
 
     # -- errors --------------------------------------------------------------------------------------------------------
 

@@ -130,18 +130,19 @@ def test_the_ends_of_the_span_matter(name: str) -> None:
                                 Reshape(value(3, 4), TensorType((12,), F32)),
                                 BatchNorm(value(3, 4), value(4), value(4), value(4), value(4))])
 def test_memory_that_may_be_taken_over(op: Op) -> None:
-    index = op.reuses()
-    assert index is not None
-    operand = op.operands[index]
-    assert operand is not None
-    assert operand.type.size_bytes == op.out.type.size_bytes
+    assert op.reuses()
+    for index in op.reuses():
+        operand = op.operands[index]
+        assert operand is not None
+        assert operand.type.size_bytes == op.out.type.size_bytes
 
 
 def test_memory_that_may_not_be_taken_over() -> None:
     weights = Const("w", TensorType((3, 4), F32), np.zeros((3, 4), np.float32))
-    assert Add(weights, value(4)).reuses() is None
-    assert Add(weights, value(3, 4)).reuses() == 1
-    assert Mul(value(3, 1), value(1, 4)).reuses() is None
-    assert Cast(value(3, 4), TensorType((3, 4), I8)).reuses() is None
-    assert Cast(value(3, 4), TensorType((3, 4), I32)).reuses() == 0
-    assert Conv2D(value(1, 4, 4, 2), value(2, 1, 1, 2)).reuses() is None
+    assert Add(weights, value(4)).reuses() == ()
+    assert Add(weights, value(3, 4)).reuses() == (1,)
+    assert Add(value(3, 4), value(3, 4)).reuses() == (0, 1)
+    assert Mul(value(3, 1), value(1, 4)).reuses() == ()
+    assert Cast(value(3, 4), TensorType((3, 4), I8)).reuses() == ()
+    assert Cast(value(3, 4), TensorType((3, 4), I32)).reuses() == (0,)
+    assert Conv2D(value(1, 4, 4, 2), value(2, 1, 1, 2)).reuses() == ()

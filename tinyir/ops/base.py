@@ -94,13 +94,11 @@ class Elementwise(Spatial):
     def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
         return {}
 
-    def reuses(self) -> int | None:
-        """The first operand that fills as many bytes as the result and is not a constant."""
+    def reuses(self) -> tuple[int, ...]:
+        """The operands that fill as many bytes as the result and are no constants."""
         size = self.out.type.size_bytes
-        for index, value in enumerate(self.operands):
-            if value is not None and not isinstance(value, Const) and _same_layout(value, self.out.shape, size):
-                return index
-        return None
+        return tuple(index for index, value in enumerate(self.operands) if value is not None
+                     and not isinstance(value, Const) and _same_layout(value, self.out.shape, size))
 
     def broadcast(self, *values: Value) -> Shape:
         """The common shape of `values`."""

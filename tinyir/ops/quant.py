@@ -130,8 +130,8 @@ class Lookup(Elementwise, opname="qnn.lookup"):
     def reference(self, x: Array, table: Array) -> Array:
         return np.asarray(table[x.astype(np.int32) - self.x.type.dtype.range[0]])
 
-    def reuses(self) -> int | None:
-        return 0 if self.out.type.size_bytes == self.x.type.size_bytes else None
+    def reuses(self) -> tuple[int, ...]:
+        return (0,) if self.out.type.size_bytes == self.x.type.size_bytes else ()
 
 
 def require_accumulator(op: NnOp, bias: Value | None, channels: int) -> None:

@@ -125,8 +125,8 @@ class Reshape(_Moving, opname="nn.reshape"):
     def reference(self, x: Array) -> Array:
         return x.reshape(self.out.shape)
 
-    def reuses(self) -> int | None:
-        return 0
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
 
 @final
@@ -254,8 +254,8 @@ class Insert(_Moving, Spatial, opname="nn.insert", levels=("sched",)):
         made[tuple(slice(b, b + d) for b, d in zip(self.begin, part.shape, strict=True))] = part
         return made
 
-    def reuses(self) -> int | None:
-        return 0
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
 
 @final

@@ -117,8 +117,8 @@ class Map(_MapBase, opname="k.map"):
     def x_value(self) -> Value:
         return self.x
 
-    def reuses(self) -> int | None:
-        return 0
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
     def reference(self, x: Array, y: Array) -> None:
         y[...] = self.compute(x)
@@ -157,6 +157,9 @@ class MapRows(_MapBase, RowKernel, opname="k.map_rows"):
     @property
     def x_value(self) -> Value:
         return self.x
+
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
     def reference(self, x: Array, y: Array) -> None:
         self.write_rows("y", y, self.compute(self.read_rows("x", x)[0]))
@@ -223,8 +226,8 @@ class Binary(_BinaryBase, opname="k.binary"):
         act = "" if self.act == "none" else f"_{self.act}"
         return f"{self.function}{act}_{self.a.type.dtype}"
 
-    def reuses(self) -> int | None:
-        return next((i for i, v in enumerate((self.a, self.b)) if v.shape == self.y.shape), None)
+    def reuses(self) -> tuple[int, ...]:
+        return tuple(i for i, v in enumerate((self.a, self.b)) if v.shape == self.y.shape)
 
     def reference(self, a: Array, b: Array, y: Array) -> None:
         y[...] = compute_binary(self.function, self.act, self.act_args, a, b)
@@ -280,6 +283,9 @@ class BinaryRows(_BinaryBase, RowKernel, opname="k.binary_rows"):
 
     def is_ring(self, operand: str) -> bool:
         return self._follows(operand) and super().is_ring(operand)
+
+    def reuses(self) -> tuple[int, ...]:
+        return tuple(i for i, v in enumerate((self.a, self.b)) if self.follow[i] and v.shape == self.y.shape)
 
     def reference(self, a: Array, b: Array, y: Array) -> None:
         left, right = (self.read_rows(n, v)[0] if self._follows(n) else v for n, v in (("a", a), ("b", b)))

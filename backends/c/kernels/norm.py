@@ -37,8 +37,8 @@ class ScaleShift(Pointwise, opname="k.scale_shift"):
     def stem(self) -> str:
         return f"scale_shift_{self.x.type.dtype}"
 
-    def reuses(self) -> int | None:
-        return 0
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
     def reference(self, x: Array, gain: Array, mean: Array, shift: Array, y: Array) -> None:
         y[...] = (x - mean) * gain + shift

@@ -43,9 +43,9 @@ class PairS8(Pointwise, opname="k.pair_s8"):
     def stem(self) -> str:
         return f"{self.function}_s8_{self.y.type.dtype}"
 
-    def reuses(self) -> int | None:
-        return next((i for i, v in enumerate((self.a, self.b))
-                     if v.shape == self.y.shape and v.type.dtype == self.y.type.dtype), None)
+    def reuses(self) -> tuple[int, ...]:
+        return tuple(i for i, v in enumerate((self.a, self.b))
+                     if v.shape == self.y.shape and v.type.dtype == self.y.type.dtype)
 
     def pointers(self) -> str:
         present = [("table", self.table)] if self.table is not None else []
@@ -97,6 +97,10 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
     def is_ring(self, operand: str) -> bool:
         return self._follows(operand) and super().is_ring(operand)
 
+    def reuses(self) -> tuple[int, ...]:
+        return tuple(i for i, v in enumerate((self.a, self.b))
+                     if self.follow[i] and v.shape == self.y.shape and v.type.dtype == self.y.type.dtype)
+
     def reference(self, a: Array, b: Array, table: Array | None, y: Array) -> None:
         left, right = (self.read_rows(n, v)[0] if self._follows(n) else v for n, v in (("a", a), ("b", b)))
         self.write_rows("y", y, apply_pair(self.function, self.form, left, right, table, self.y.type.dtype))
@@ -143,8 +147,8 @@ class LookupS8(Pointwise, opname="k.lookup"):
     def stem(self) -> str:
         return f"lookup_{self.x.type.dtype}_{self.y.type.dtype}"
 
-    def reuses(self) -> int | None:
-        return 0 if self.y.type.size_bytes == self.x.type.size_bytes else None
+    def reuses(self) -> tuple[int, ...]:
+        return (0,) if self.y.type.size_bytes == self.x.type.size_bytes else ()
 
     def reference(self, x: Array, table: Array, y: Array) -> None:
         y[...] = table[x.view(np.uint8)]
@@ -177,6 +181,9 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
 
     def stem(self) -> str:
         return f"lookup_rows_{self.x.type.dtype}_{self.y.type.dtype}"
+
+    def reuses(self) -> tuple[int, ...]:
+        return (0,) if self.y.type.size_bytes == self.x.type.size_bytes else ()
 
     def reference(self, x: Array, table: Array, y: Array) -> None:
         self.write_rows("y", y, table[np.ascontiguousarray(self.read_rows("x", x)[0]).view(np.uint8)])

@@ -54,8 +54,8 @@ class Softmax(Pointwise, opname="k.softmax"):
     def stem(self) -> str:
         return f"{'log_' if self.logarithm else ''}softmax_{self.x.type.dtype}"
 
-    def reuses(self) -> int | None:
-        return 0
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
     def reference(self, x: Array, y: Array) -> None:
         if x.dtype != np.float32:
