@@ -103,8 +103,7 @@ def _conv_dsp(kernel: ConvDsp) -> Work:
     """Columns of four, two or one pixels, which go on from row to row where rows lie behind each other."""
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, outputs = kernel.y.shape[2:]
-    names = ("x", "y") if kernel.pointwise else ("y",)
-    runs = images * (rows if any(_is_cut(kernel, name) for name in names) else calls)
+    runs = images * _runs(kernel, rows, calls)
     run = images * rows * width / runs
     left, columns, computed = run, 0.0, 0.0
     for size in kernel.sizes:
@@ -116,9 +115,18 @@ def _conv_dsp(kernel: ConvDsp) -> Work:
                 computed * outputs * kernel.steps * 4, round(runs * columns) * outputs * kernel.steps)
 
 
-def _is_cut(kernel: ConvDsp, name: str) -> bool:
-    """Whether the rows of a call do not lie behind each other."""
-    return kernel.is_parted(name) and kernel.join(name) is None
+def _runs(kernel: ConvDsp, rows: int, calls: int) -> int:
+    """How many runs of pixels that lie behind each other the rows are; rings cut them where they end."""
+    if not kernel.pointwise:
+        return rows if kernel.is_parted("y") else calls
+    if any(kernel.in_runs(name) and not kernel.is_ring(name) for name in ("x", "y")):
+        return rows
+    a_call, cuts = -(-rows // calls), 0
+    for name in ("x", "y"):
+        ring = kernel.ring(name)
+        if kernel.is_parted(name) and kernel.join(name) is None and ring % a_call:
+            cuts = max(cuts, rows // ring)
+    return min(rows, calls + cuts)
 
 
 def _depthwise_dsp(kernel: DepthwiseDsp) -> Work:
