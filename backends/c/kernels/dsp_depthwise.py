@@ -4,9 +4,9 @@
 
 Some rows of four channels at a time become planes of 16-bit values in scratch memory, padding included, from which a
 band of rows of the result is computed channel by channel (`dsp_planes`). 3x3 windows that go through few rows at a
-time, or with stride 2, are computed row by row from groups of three rows instead (`dsp_triples`, band 0). The last four
-channels may overlap those before. Outside the image values are the zero point of x, whose part in the sums is in the
-biases.
+time, through narrow ones, or with stride 2, are computed row by row from groups of three rows instead (`dsp_triples`,
+band 0). The last four channels may overlap those before. Outside the image values are the zero point of x, whose part
+in the sums is in the biases.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CHANNELS = 4
 _PLANE_BYTES = 4096
 """Four planes together take about that much: more rows at a time are unpacked less often."""
 _LEAST_BAND = 3
-"""Rows for which planes of 3x3 windows pay."""
+"""Rows for which planes of 3x3 windows pay, where rows are whole steps of results."""
 
 
 @final
@@ -239,7 +239,8 @@ def lower_depthwise_dsp(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     if plan is None:
         return False
     height, width = op.out.shape[1:3]
-    band, words = _band(op.kernel, strides[0], width, low.rows_of_call(height))
+    groups = op.kernel == (3, 3) and max(op.pad) <= 1
+    band, words = _band(op.kernel, strides[0], width, low.rows_of_call(height), groups=groups)
     zero = quant_of(op.x).zero_point
     stream = _pack(plan, op.kernel, strides[1], zero, groups=band == 0)
     low.emit(DepthwiseDsp(
@@ -250,11 +251,11 @@ def lower_depthwise_dsp(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     return True
 
 
-def _band(kernel: Pair, stride: int, width: int, rows: int) -> Pair:
-    """Rows of the result for which planes are made at a time, where calls compute `rows` of them, 0 if groups are made
-    instead; and the words of scratch.
+def _band(kernel: Pair, stride: int, width: int, rows: int, *, groups: bool) -> Pair:
+    """Rows of the result for which planes are made at a time, where calls compute `rows` of them, 0 if groups, which
+    the window allows for, are made instead; and the words of scratch.
     """
-    if kernel == (3, 3) and (stride == 2 or rows < _LEAST_BAND):
+    if groups and (stride == 2 or rows < _LEAST_BAND or width % PIXELS in (1, 2)):
         return 0, _CHANNELS * 3 * groups_of(width, stride)
     pitch = plane_pitch(width, kernel[1], stride)
     band = max(1, min(rows, (_PLANE_BYTES // (4 * _CHANNELS * pitch) - kernel[0]) // stride + 1))

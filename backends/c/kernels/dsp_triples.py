@@ -264,28 +264,56 @@ def triple_row_text(name: str, stride: str, dtype: str, shift: str) -> str:
 
 _GROUPS = """
     push    {r4-r11, lr}
-    ldrd    r5, r6, [sp, #36]                   // to, apart
-    ldm.w   r0, {r7, r8, r9}
-    mov     r10, r2
-    sub     sp, sp, #20
-    stm.w   sp, {r7-r10}                        // [sp] the three lines, channels
-    mov     r0, r1
-    mul     r3, r3, r2
-    add     r1, r0, r3, lsl #1
-    mov     r2, r5
+    sub     sp, sp, #32
+    ldm.w   r0, {r4, r5, r6}
+    mov     r7, r2
+    mov     r8, #0
+    cmp     r4, #0
+    itt     eq
+    moveq   r4, r5
+    orreq   r8, r8, #1
+    cmp     r6, #0
+    itt     eq
+    moveq   r6, r5
+    orreq   r8, r8, #2
+    ldr     r9, [sp, #84]
+    stm.w   sp, {r4-r7}                         // [sp] the three lines, channels
+    strd    r8, r9, [sp, #16]                   // [sp, 16] lines that are not there, [sp, 20] zero
+    ldrd    r4, r5, [sp, #68]                   // before, count
+    ldrd    r2, r6, [sp, #76]                   // to, apart
+    sub     r8, r3, r4
+    and     r9, r8, #1
+    add     r5, r5, r5, lsl #1
+    add     r5, r2, r5, lsl #2
+    strd    r9, r5, [sp, #24]                   // [sp, 24] whether a column is left, [sp, 28] end of the groups
     lsl     r3, r6, #2
     add     r12, r3, r3, lsl #1
     sub     r12, r12, #12
-1:  ldm.w   sp, {r4-r7}
+    mov     r0, r1
+    bic     r8, r8, #1
+    add     r8, r8, r4
+    mla     r1, r8, r7, r1
+    ldr     r8, [sp, #16]
+    cmp     r8, #1                              // carry: lines are not there
+    cbz     r4, 0f
+    ldm.w   sp, {r4-r7}                         // padding, and the first column
+    ldr     r8, [sp, #20]
+    mov     r9, r8
+    mov     r10, r8
+    b       2f
+0:  teq     r0, r1
+    beq     4f
+1:  ldm.w   sp, {r4-r7}                         // two columns
     ldr     r8, [r4, r0]
     ldr     r9, [r5, r0]
     ldr     r10, [r6, r0]
     add     r0, r0, r7
-    ldr     r4, [r4, r0]
+2:  ldr     r4, [r4, r0]
     ldr     r5, [r5, r0]
     ldr     r6, [r6, r0]
     add     r0, r0, r7
-    pkhbt   r7, r8, r9, lsl #16                 // channels 0 and 1 of the column on the left
+    bcs     6f
+3:  pkhbt   r7, r8, r9, lsl #16                 // channels 0 and 1 of the column on the left
     pkhtb   r9, r9, r8, asr #16                 // channels 2 and 3
     pkhbt   r8, r4, r5, lsl #16                 // of that on the right
     pkhtb   r5, r5, r4, asr #16
@@ -311,18 +339,52 @@ _GROUPS = """
     {extend} lr, r6, ror #8
     stm.w   r2, {r10, r11, lr}
     sub     r2, r2, r12
-    cmp     r0, r1
+    teq     r0, r1                              // keeps carry
     bne     1b
-    add     sp, sp, #20
+4:  ldr     r4, [sp, #24]
+    cbz     r4, 5f
+    mov     r4, #0                              // the last column, and padding
+    str     r4, [sp, #24]
+    ldm.w   sp, {r4-r7}
+    ldr     r8, [r4, r0]
+    ldr     r9, [r5, r0]
+    ldr     r10, [r6, r0]
+    ldr     r4, [sp, #20]
+    mov     r5, r4
+    mov     r6, r4
+    bcs     6f
+    b       3b
+5:  ldrd    r4, r7, [sp, #20]                   // padding only
+    ldr     r7, [sp, #28]
+    mov     r5, r4
+    mov     r6, r4
+    mov     r8, r4
+    mov     r9, r4
+    mov     r10, r4
+    cmp     r2, r7
+    blo     3b
+    add     sp, sp, #32
     pop     {r4-r11, pc}
+6:  ldrd    r7, r11, [sp, #16]                  // padding instead of lines
+    lsls    r7, r7, #31
+    itt     mi
+    movmi   r8, r11
+    movmi   r4, r11
+    itt     cs
+    movcs   r10, r11
+    movcs   r6, r11
+    cmp     r7, r7
+    b       3b
 """
 
 _GROUPS_TWIN = """
-    for (int32_t i = 0; i < pairs; i++, at += 2 * channels, to += 3) {
+    for (int32_t column = -before; column < 2 * count - before; column += 2, to += 3) {
         for (int32_t c = 0; c < 4; c++) {
             uint32_t halves[6];
             for (int32_t k = 0; k < 6; k++) {
-                halves[k] = (uint32_t)({byte})lines[k / 2][at + k % 2 * channels + c] & 0xFFFFu;
+                const int32_t here = column + k % 2;
+                const uint8_t *line = here >= 0 && here < width ? lines[k / 2] : NULL;
+                halves[k] = (uint32_t)({byte})(line == NULL ? zero & 0xFFu : line[at + here * channels + c]) & 0xFFFFu;
             }
             to[c * apart] = halves[0] | halves[2] << 16;
             to[c * apart + 1] = halves[1] | halves[3] << 16;
@@ -332,45 +394,13 @@ _GROUPS_TWIN = """
 """
 
 
-@family(r"groups_(i8|u8)")
-def groups_text(name: str, dtype: str) -> str:
-    """The C of tc_groups_<element type>."""
-    head = (f"void tc_{name}(const uint8_t *const *lines, int32_t at,\n    int32_t channels, int32_t pairs, "
-            "uint32_t *to, int32_t apart)")
-    comment = "/* Groups of four channels for `pairs` pairs of columns, 1 at least, from byte `at` of three lines. */"
-    return asm_function(comment, head, fill(_GROUPS, extend="sxtb16 " if dtype == "i8" else "uxtb16 "),
-                        fill(_GROUPS_TWIN, byte="int8_t" if dtype == "i8" else "uint8_t"))
-
-
 @family(r"triples_(i8|u8)")
 def triples_text(name: str, dtype: str) -> str:
     """The C of tc_triples_<element type>."""
-    return fill("""
-        /* Groups of four channels of three lines of `width` pixels, from byte `at` on: `before` columns of padding, the
-         * lines, and padding until there are `count` groups. Padding is the zero point, whose byte is repeated in
-         * `zero`; it is all of a line that is not there. */
-        static __attribute__((noinline, unused)) void tc_{name}(const uint8_t *const *lines, int32_t at,
-            int32_t channels, int32_t width, int32_t before, int32_t count, uint32_t *to, int32_t apart, uint32_t zero)
-        {
-            const int32_t whole = lines[0] != NULL && lines[1] != NULL && lines[2] != NULL;
-            for (int32_t column = -before; column < 2 * count - before; column += 2, to += 3) {
-                if (whole && column >= 0 && column + 1 < width) {
-                    const int32_t pairs = (width - column) / 2;
-                    tc_groups_{dtype}(lines, at + column * channels, channels, pairs, to, apart);
-                    column += 2 * pairs - 2;
-                    to += 3 * pairs - 3;
-                    continue;
-                }
-                uint32_t words[6];
-                const uint8_t *pair[3];
-                for (int32_t k = 0; k < 3; k++) {
-                    const uint8_t *next = lines[k] == NULL ? NULL : lines[k] + at + column * channels;
-                    words[2 * k] = next != NULL && column >= 0 && column < width ? tc_load_word(next) : zero;
-                    words[2 * k + 1] = next != NULL && column >= -1 && column + 1 < width ?
-                        tc_load_word(next + channels) : zero;
-                    pair[k] = (const uint8_t *)(words + 2 * k);
-                }
-                tc_groups_{dtype}(pair, 0, 4, 1, to, apart);
-            }
-        }
-    """, name=name, dtype=dtype)
+    head = (f"void tc_{name}(const uint8_t *const *lines, int32_t at,\n    int32_t channels, int32_t width, "
+            "int32_t before, int32_t count, uint32_t *to, int32_t apart, uint32_t zero)")
+    comment = ("/* Groups of four channels of three lines of `width` pixels, from byte `at` on: `before` columns of\n"
+               " * padding, none or one, the lines, and padding until there are `count` groups. Padding is the zero\n"
+               " * point, whose byte is repeated in `zero`; it is all of the first or last line if they are NULL. */")
+    return asm_function(comment, head, fill(_GROUPS, extend="sxtb16 " if dtype == "i8" else "uxtb16 "),
+                        fill(_GROUPS_TWIN, byte="int8_t" if dtype == "i8" else "uint8_t"))
