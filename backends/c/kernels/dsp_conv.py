@@ -207,36 +207,39 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         length, limit = self.kernel[1] * channels, self.x.shape[2] * channels
         first = f"pixel * {self.stride[1] * channels} - {self.pad[1] * channels}"
         kind, byte, apart = f"{self.coding}_{self.x.type.dtype}", self.x_zero & 0xFF, _apart(self.sizes)
-        inside = " && ".join([f"first >= 0 && first <= {limit - length}", *self._lines_inside()])
+        values = {"rows": self.kernel[0], "kind": kind, "length": length, "limit": limit, "apart": apart}
         if self._whole_words:
-            return fill("""
-                const int32_t first = {first};
-                if ({inside}) {
-                    for (int32_t ky = 0; ky < {rows}; ky++) {
-                        tc_spread_{kind}(lines[ky] + first, columns + filled + ky * {words}, {count}, {apart});
-                    }
-                } else {
-                    for (int32_t ky = 0; ky < {rows}; ky++) {
-                        tc_spread_window_{kind}(lines[ky], first, {length}, {limit}, columns + filled + ky * {words},
-                            {apart}, {zero});
-                    }
-                }
-            """, inside=inside, rows=self.kernel[0], kind=kind, first=first, length=length, limit=limit, apart=apart,
-                        count=length // 4, words=_times(length // 2, apart), zero=f"0x{byte * 0x01010101:08X}u")
-        return fill("""
-            const int32_t first = {first};
-            if ({inside}) {
+            words, zero = _times(length // 2, apart), f"0x{byte * 0x01010101:08X}u"
+            return f"const int32_t first = {first};\n" + self._where_inside(fill("""
                 for (int32_t ky = 0; ky < {rows}; ky++) {
-                    __builtin_memcpy(window + ky * {length}, lines[ky] + first, {length});
+                    tc_spread_{kind}(lines[ky] + first, columns + filled + ky * {words}, {count}, {apart});
                 }
-            } else {
+            """, count=length // 4, words=words, **values), fill("""
                 for (int32_t ky = 0; ky < {rows}; ky++) {
-                    tc_window_row(lines[ky], first, {length}, {limit}, window + ky * {length}, {zero});
+                    tc_spread_window_{kind}(lines[ky], first, {length}, {limit}, columns + filled + ky * {words},
+                        {apart}, {zero});
                 }
+            """, words=words, zero=zero, **values))
+        return f"const int32_t first = {first};\n" + self._where_inside(fill("""
+            for (int32_t ky = 0; ky < {rows}; ky++) {
+                __builtin_memcpy(window + ky * {length}, lines[ky] + first, {length});
             }
-            tc_spread_{kind}(window, columns + filled, {steps}, {apart});
-        """, inside=inside, rows=self.kernel[0], kind=kind, first=first, length=length, limit=limit, zero=byte,
-                    steps=self.steps, apart=apart)
+        """, **values), fill("""
+            for (int32_t ky = 0; ky < {rows}; ky++) {
+                tc_window_row(lines[ky], first, {length}, {limit}, window + ky * {length}, {zero});
+            }
+        """, zero=byte, **values)) + fill("tc_spread_{kind}(window, columns + filled, {steps}, {apart});",
+                                          steps=self.steps, **values)
+
+    def _where_inside(self, inside: str, border: str) -> str:
+        """C for windows that lie inside of the image, and for others."""
+        channels = self.x.shape[3]
+        last = (self.x.shape[2] - self.kernel[1]) * channels
+        if last < 0:
+            return border
+        condition = " && ".join([f"first >= 0 && first <= {last}", *self._lines_inside()])
+        return fill("if ({condition}) {\n    {inside}\n} else {\n    {border}\n}", condition=condition, inside=inside,
+                    border=border)
 
     def _lines_inside(self) -> list[str]:
         """C conditions for all rows of a window to be inside the image."""
