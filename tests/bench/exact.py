@@ -38,7 +38,8 @@ onnxruntime's integer path: on all real data and {RANDOM} random inputs on this 
 Cortex-M4F, on {FLAGGED} with gcc and clang and `{FUSING}`;
 the interpreter on as many as its speed allows, beside onnxruntime and beside the C. Entries are wrong bytes of those
 compared. Where onnxruntime computes a node in float the definition is the interpreter's: the node is compared with
-that, and behind it onnxruntime goes on from the C's bytes (beside the interpreter, from its own).
+that (one that gives floats in the column of C and interpreter only), and behind it onnxruntime goes on from the C's
+bytes (beside the interpreter, from its own).
 """
 _PARTS = ("real", "random", "cortex-m4", "gcc, fused", "clang, fused", "interpreter", "c_interpreter")
 _COLUMNS = ("model", "real data", "random", "Cortex-M4F", "fused, gcc", "fused, clang", "interpreter",
