@@ -17,7 +17,7 @@ every bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -40,6 +40,10 @@ from .stream import prepare_rows
 
 _SLACK = 1 / 1000
 _CODE = 1 / 50
+
+
+_BEYOND = 3
+"""How many schedules are tried whose planned bytes are too many."""
 
 
 @dataclass(frozen=True)
@@ -171,9 +175,13 @@ def _prepared(copy: Module, name: str, scan: str, ctx: Context) -> Func:
     return func
 
 
-def _first_that_fits(candidates: Iterable[Candidate], limit: int, ctx: Context) -> Candidate | None:
-    """The first whose arena, all scratch included, has at most `limit` bytes."""
-    return next((c for c in candidates if c.point.peak <= limit and _arena_bytes(c, ctx) <= limit), None)
+def _first_that_fits(candidates: Sequence[Candidate], limit: int, ctx: Context) -> Candidate | None:
+    """The first whose arena, all scratch included, has at most `limit` bytes. Arenas may be smaller than planned, where
+    tensors slide under each other: of those planned larger the few least are tried last.
+    """
+    within = [c for c in candidates if c.point.peak <= limit]
+    beyond = sorted((c for c in candidates if c.point.peak > limit), key=_least_ram)[:_BEYOND]
+    return next((c for c in (*within, *beyond) if _arena_bytes(c, ctx) <= limit), None)
 
 
 def _arena_bytes(candidate: Candidate, ctx: Context) -> int:
@@ -193,7 +201,7 @@ def _too_large(least: Candidate, limit: int, name: str, ctx: Context) -> Compile
                  loc=layers[0].loc,
                  notes=(f"the smallest that was found has {_arena_bytes(least, ctx):,} bytes",
                         f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): {worst.peak:,} bytes"),
-                 help="more may be computed again (macs=10%), or give it more RAM")
+                 help="more may be computed again (--recompute 10%), or give it more RAM")
 
 
 def _span(ops: list[Op]) -> str:
