@@ -130,11 +130,15 @@ def _runs(kernel: ConvDsp, rows: int, calls: int) -> int:
 
 
 def _depthwise_dsp(kernel: DepthwiseDsp) -> Work:
-    """Four channels at a time: planes of a band of rows, or groups of three rows; four columns a step."""
+    """Four channels at a time: planes of a band of rows, or groups of three rows; four columns a step, of groups two
+    where one or two are left.
+    """
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, channels = kernel.y.shape[2:]
     taps, stride, sets = kernel.kernel, kernel.stride[0], -(-channels // 4)
     columns = -(-width // PIXELS) * PIXELS
+    if kernel.band == 0 and width % 4 in (1, 2):
+        columns = width // 4 * 4 + 2
     words = -(-(taps[1] + (stride == 1)) // 2)
     band = max(1, min(kernel.band, -(-rows // calls)))
     bands = -(-rows // band)
