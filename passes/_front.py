@@ -63,22 +63,29 @@ def ways_of(scene: Scene, providers: Sequence[Provider]) -> list[list[Way]]:
     """For each op, the ways of the segments that end with it, those that others beat left out."""
     count = len(scene.ops)
     least = [0] * (count + 1)
+    single: list[int] = []
     found: list[list[Way]] = []
     for end in range(1, count + 1):
         here = [way for provider in providers[:1] for way in provider(scene, end - 1, end) or ()]
-        least[end] = max(least[end - 1], min(way.peak for way in here))
+        single.append(min(way.peak for way in here))
+        least[end] = max(least[end - 1], single[-1])
         for provider in providers[1:]:
-            here += _ask(provider, scene, end, least)
+            here += _ask(provider, scene, end, least, single)
         found.append(_undominated(here))
     return found
 
 
-def _ask(provider: Provider, scene: Scene, end: int, least: list[int]) -> list[Way]:
+def _ask(provider: Provider, scene: Scene, end: int, least: list[int], single: list[int]) -> list[Way]:
     """The ways of one provider for segments that end there; `least` is kept up to date by what computes nothing twice.
+
+    Segments of ops that need no more on their own than others need anyway are left out.
     """
     found: list[Way] = []
+    alone = 0
     for first in range(end - 1, -1, -1):
-        answer = provider(scene, first, end)
+        alone = max(alone, single[first])
+        scene.enough = least[end - 1]
+        answer = provider(scene, first, end) if alone > scene.enough else []
         if answer is None:
             break
         ways = list(answer)
@@ -110,6 +117,7 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
     ways = ways_of(scene, providers)
     asked: set[Way] = set()
     while True:
+        scene.enough = _least_peak(ways, most_macs)
         labels = _labels(scene, ways, most_macs)
         used = {way for here in labels for label in here if (way := label.way) is not None and way.variants is not None}
         if used <= asked:

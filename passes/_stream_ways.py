@@ -80,7 +80,8 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             flight[place] += size
     for index, op in enumerate(ops):
         flight[index] += memory.aligned(scratch_of(scene, op, rate(schedule, index)))
-    return RowBytes(memory.before[first] + held + max(flight) - _overlap(scene, first, end, schedule), held)
+    peak = memory.before[first] + held + max(flight)
+    return RowBytes(peak if peak <= scene.enough else peak - _overlap(scene, first, end, schedule), held)
 
 
 def scratch_of(scene: Scene, op: Op, rows: Fraction | None) -> int:
@@ -139,7 +140,7 @@ def sums_of(op: Op) -> int:
 @provides("rows")
 def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     """Two ops or more, row by row."""
-    if not can_stream(scene.ops[first]):
+    if not all(map(can_stream, scene.ops[first:end])):
         return None
     if end - first < 2:
         return []

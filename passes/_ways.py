@@ -11,8 +11,8 @@ Whoever knows how to run segments registers a provider by name:
         ...
 
 The optimiser asks it for [end - 1, end), [end - 2, end), ... as long as it does not answer None (no way, nor one for a
-longer segment with this end) and as long as one of its ways holds less than is known to suffice. What is chosen is
-made so by `Way.apply`, each on ops of its own.
+longer segment with this end) and as long as one of its ways holds less than is known to suffice. It leaves out those
+that could not help. What is chosen is made so by `Way.apply`, each on ops of its own.
 """
 
 from __future__ import annotations
@@ -72,8 +72,9 @@ class Way:
 @dataclass
 class Scene:
     """A function whose ways are looked for. `recompute` is the share of all multiply-accumulates that may be computed
-    again; `memory` says what is stored when; `rows` are the numbers of rows a step to try. `memo` is for providers to
-    keep what they have found, by their name.
+    again; `memory` says what is stored when; `rows` are the numbers of rows a step to try. A way that needs no more
+    than `enough` bytes is as good as one that needs less: others need as many. `memo` is for providers to keep what
+    they have found, by their name.
     """
 
     func: Func
@@ -82,6 +83,7 @@ class Scene:
     memory: Memory
     recompute: float = 0.0
     rows: tuple[int, ...] = (1, 2, 4, 8)
+    enough: int = 0
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
 
