@@ -26,8 +26,8 @@ from tinyir.stream_overlap import StreamOverlap
 
 from ._ways import Scene, Way, provides
 
-__all__ = ["RowBytes", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes", "row_schedule",
-           "row_way", "scratch_of"]
+__all__ = ["RowBytes", "Stay", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes",
+           "row_schedule", "row_stays", "row_way", "scratch_of"]
 
 OpT = TypeVar("OpT", bound=Op)
 _INT32 = 4
@@ -63,25 +63,47 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
     memory, ops = scene.memory, scene.ops[first:end]
     kept = {op.out for op in ops if memory.needed_behind(op.out, end)}
     held, flight = sum(memory.size(v) for v in kept), [0] * len(ops)
-    for index, op in enumerate(ops):
-        if op.out in kept and not folds_rows(op):
-            continue
-        size, fresh = (memory.size(op.out, rows) for rows in (schedule.rings[index], schedule.fresh[index]))
-        readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
+    for op, stay in zip(ops, row_stays(scene, first, end, schedule), strict=True):
         if folds_rows(op):
-            held += (0 if op.out in kept else size) + memory.aligned(sums_of(op))
-            continue
-        if fresh or is_held(scene, index, readers, ops, schedule):
-            held, size = held + size, fresh
-        begin, last = index, max(readers, default=index)
-        if schedule.keeps[index][0] > 1:
-            begin, last = 0, max(last, _last_while_waiting(index, ops, schedule))
-        for place in range(begin, last + 1):
-            flight[place] += size
+            held += (0 if op.out in kept else memory.size(op.out)) + memory.aligned(sums_of(op))
+        elif op.out not in kept:
+            held += memory.size(op.out, stay.held)
+            for place in range(stay.begin, stay.last + 1):
+                flight[place] += memory.size(op.out, stay.moving)
     for index, op in enumerate(ops):
         flight[index] += memory.aligned(scratch_of(scene, op, rate(schedule, index)))
     peak = memory.before[first] + held + max(flight)
     return RowBytes(peak if peak <= scene.enough else peak - _overlap(scene, first, end, schedule), held)
+
+
+@dataclass(frozen=True)
+class Stay:
+    """Rows of a result: so many are held from one step to the next, so many lie there within a step, from the op with
+    the number `begin` to that with the number `last`.
+    """
+
+    held: int = 0
+    moving: int = 0
+    begin: int = 0
+    last: int = -1
+
+
+def row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list[Stay]:
+    """How long rows of the result of each op are there; no rows of what is stored whole, or folds rows."""
+    memory, ops = scene.memory, scene.ops[first:end]
+    found = []
+    for index, op in enumerate(ops):
+        if folds_rows(op) or memory.needed_behind(op.out, end):
+            found.append(Stay())
+            continue
+        ring, fresh = schedule.rings[index], schedule.fresh[index]
+        readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
+        begin, last = index, max(readers, default=index)
+        if schedule.keeps[index][0] > 1:
+            begin, last = 0, max(last, _last_while_waiting(index, ops, schedule))
+        held = bool(fresh) or is_held(scene, index, readers, ops, schedule)
+        found.append(Stay(ring if held else 0, fresh if held else ring, begin, last))
+    return found
 
 
 def scratch_of(scene: Scene, op: Op, rows: Fraction | None) -> int:

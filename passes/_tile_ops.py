@@ -120,7 +120,8 @@ class TileOps:
     def _const(self, value: Const, need: Box) -> Value:
         """The part of a constant image, or of what is one but for its first axes."""
         data, type_ = value.data, value.type
-        assert data is not None and isinstance(type_, TensorType)
+        assert data is not None
+        assert isinstance(type_, TensorType)
         place = [slice(None)] * data.ndim
         for axis, span in zip((-3, -2), need, strict=True):
             if data.ndim + axis >= 0 and data.shape[axis] > 1:

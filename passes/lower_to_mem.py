@@ -21,7 +21,7 @@ kernels come from rules that backends register (`tinyir.lowering`); every op wit
 
 A `sched.stream` becomes a `mem.loop` of the row forms of its kernels, each with its pace; what is kept of a value is a
 slot with that many rows. A `sched.split` becomes one over its parts, of the part forms of its kernels; what is made
-part by part is a slot for one part.
+part by part is a slot for one part. A `sched.patch` that is still there becomes its tiles first (`expand-patches`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from tinyir.registry import LOWERINGS, load_plugins
 
 from ._values import tensor_type
 from ._windows import place_windows
+from .expand_patches import ExpandPatches
 
 _SAME_BYTES = (Reshape, Reinterpret)
 """Ops that cost nothing: their result is their operand under another type."""
@@ -54,6 +55,7 @@ class LowerToMem(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         load_plugins()
+        ExpandPatches().run(module, ctx)
         _require_rules(module)
         arena = module.add_arena("arena", ctx.target.align)
         module.consts = {}  # each rule adds what its kernels read

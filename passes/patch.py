@@ -29,6 +29,7 @@ from tinyir.ops import Patch
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import load_plugins
 
+from . import _strip_ways  # noqa: F401  (registers the ways to run in strips)
 from ._patches import best_patch, put_in_patch
 from .stream import prepare_rows
 

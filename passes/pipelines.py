@@ -21,7 +21,7 @@ from tinyir.registry import PIPELINES
 _LAYOUT = "fuse-quantized,canonicalize,fold-constants,layout-nhwc,canonicalize"
 _FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize," \
     "dead-channels"
-_LOWER = "lower-to-mem,plan-arena"
+_LOWER = "expand-patches,lower-to-mem,plan-arena"
 
 _LEVELS = {
     "O0": f"fuse-quantized,layout-nhwc{{push=false}},{_LOWER}",

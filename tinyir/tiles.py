@@ -24,8 +24,9 @@ from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
 from .ops.shape import Concat, Slice, Transpose
 
-__all__ = ["Spans", "boxes_of", "check_tiles", "is_column_slice", "is_image", "is_stored_input", "needed_box",
-           "part_macs", "recomputed_macs", "spans_of", "tile_problem", "tile_spans", "whole_box"]
+__all__ = ["Spans", "boxes_of", "check_tiles", "equal_parts", "is_column_slice", "is_image", "is_stored_input",
+           "macs_basis", "needed_box", "part_macs", "recomputed_macs", "spans_of", "tile_problem", "tile_spans",
+           "whole_box"]
 
 Spans: TypeAlias = dict[Value, Span]
 """Along one axis: for each value of a group, the part that is computed for a tile."""
@@ -67,14 +68,15 @@ def tile_spans(body: Sequence[Op], results: Sequence[Value], count: int, axis: A
 
     Strips have all rows of each value, also those that nobody needs.
     """
-    cut = [_parts(value.shape[axis_index(axis)], count) for value in results]
+    cut = [equal_parts(value.shape[axis_index(axis)], count) for value in results]
     found = [spans_of(body, dict(zip(results, spans, strict=True)), axis) for spans in zip(*cut, strict=True)]
     if not strips or axis == "columns":
         return found
     return [{value: whole_box(value).rows for value in spans} for spans in found]
 
 
-def _parts(extent: int, count: int) -> list[Span]:
+def equal_parts(extent: int, count: int) -> list[Span]:
+    """`extent` rows or columns in `count` spans, the first ones longer where it does not divide."""
     bounds = [-(-extent * i // count) for i in range(count + 1)]
     return [Span(a, b) for a, b in itertools.pairwise(bounds)]
 
@@ -84,11 +86,17 @@ def boxes_of(rows: Spans, columns: Spans) -> dict[Value, Box]:
     return {value: Box(span, columns[value]) for value, span in rows.items()}
 
 
+def macs_basis(op: Op) -> Value:
+    """The image to whose pixels the multiply-accumulates of `op` are proportional."""
+    value: Value = op.x if isinstance(op, ConvTranspose2D) else op.out
+    return value
+
+
 def part_macs(op: Op, rows: Spans, columns: Spans) -> int:
     """Multiply-accumulates of the part of `op` that is computed for a tile."""
-    value: Value = op.x if isinstance(op, ConvTranspose2D) else op.out
     if op.out not in rows or not op.macs():
         return 0
+    value = macs_basis(op)
     return op.macs() // (value.shape[1] * value.shape[2]) * rows[value].extent * columns[value].extent
 
 
