@@ -9,6 +9,7 @@ from . import (
     dead_channels,
     equalize_layers,
     expand_patches,
+    fit_scratch,
     fold_batch_norm,
     fold_constants,
     fold_scale,
@@ -39,7 +40,8 @@ from . import (
 
 __all__ = [
     "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "expand_patches",
-    "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc",
+    "fit_scratch", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized",
+    "layout_nhwc",
     "liveness", "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "patch", "pipelines", "plan_arena",
     "pull_input", "quantize", "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
     "search_quantization", "set_io", "split_channels", "stream",

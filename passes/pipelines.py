@@ -5,7 +5,8 @@
     a bug in a pass from one elsewhere.
 -O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers,
     no channel of a quantised layer that is constant or that nobody reads.
--O2 is the default. It adds nothing to -O1 yet that would change results or cost memory.
+-O2 is the default. It adds nothing to -O1 that would change results or cost memory; scratch of kernels has to fit
+    beside what lives.
 -O3 may spend memory for speed, -Os speed for memory.
 
 In front of these, for --quantize int8:
@@ -22,13 +23,14 @@ _LAYOUT = "fuse-quantized,canonicalize,fold-constants,layout-nhwc,canonicalize"
 _FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize," \
     "dead-channels"
 _LOWER = "expand-patches,lower-to-mem,plan-arena"
+_FIT = "expand-patches,lower-to-mem,fit-scratch,plan-arena"
 
 _LEVELS = {
     "O0": f"fuse-quantized,layout-nhwc{{push=false}},{_LOWER}",
     "O1": f"{_LAYOUT},{_FUSE},{_LOWER}",
-    "O2": f"{_LAYOUT},{_FUSE},{_LOWER}",
-    "O3": f"{_LAYOUT},{_FUSE},{_LOWER}",
-    "Os": f"{_LAYOUT},{_FUSE},{_LOWER}",
+    "O2": f"{_LAYOUT},{_FUSE},{_FIT}",
+    "O3": f"{_LAYOUT},{_FUSE},{_FIT}",
+    "Os": f"{_LAYOUT},{_FUSE},{_FIT}",
 }
 
 _PREPARE = "canonicalize,fold-constants,layout-nhwc,canonicalize,recognise-activations,fold-batch-norm,fold-scale," \

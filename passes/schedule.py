@@ -33,6 +33,7 @@ from tinyir.registry import WAYS, load_plugins
 from ._front import Point, apply_ways, front_of
 from ._stored import Memory
 from ._ways import Provider, Scene, whole
+from .fit_scratch import FitScratch
 from .lower_to_mem import LowerToMem
 from .plan_arena import PlanArena
 from .scan_columns import ScanColumns
@@ -189,6 +190,7 @@ def _arena_bytes(candidate: Candidate, ctx: Context) -> int:
     copy = candidate.applied()
     trial = Context(ctx.target, current_pass=Schedule.name)
     LowerToMem().run(copy, trial)
+    FitScratch().run(copy, trial)
     PlanArena().run(copy, trial)
     return sum(arena.size or 0 for arena in copy.arenas.values())
 

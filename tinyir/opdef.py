@@ -25,7 +25,7 @@ import types as pytypes
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from typing_extensions import dataclass_transform
 
@@ -33,7 +33,7 @@ from .diag import UNKNOWN, CompileError, Diagnostic, Location
 from .ir import Block, Level, Result, Use, Value
 from .types import BufferType, IndexType, TensorType, Type
 
-__all__ = ["MISSING", "AttrField", "Op", "OperandField", "Schema", "Written"]
+__all__ = ["MISSING", "AttrField", "Op", "OperandField", "Schema", "Tiling", "Written"]
 
 Written = Annotated[Value, "written"]
 MISSING: Any = object()
@@ -133,6 +133,14 @@ def _build_schema(cls: type[Op]) -> Schema:
 
 
 _INSTANCE_FIELDS = frozenset({"block", "loc", "results", "regions"})
+
+
+class Tiling(NamedTuple):
+    """Attributes with which an op takes `elements` elements of its operand `operand` as scratch."""
+
+    attrs: dict[str, Any]
+    operand: str
+    elements: int
 
 
 @dataclass_transform()
@@ -313,6 +321,10 @@ class Op:
     def at_step(self, step: int) -> Op | None:
         """The op as it runs in step number `step` of the loop that it is in; None if it has nothing to do then."""
         return self
+
+    def tilings(self) -> tuple[Tiling, ...]:
+        """How the op can do its work with more or less scratch memory, the fastest way first; none: no choice."""
+        return ()
 
     def reuses(self) -> tuple[int, ...]:
         """The operands, by number, the memory of one of which the result may take over element by element."""

@@ -18,7 +18,7 @@ import numpy as np
 from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
-from tinyir.opdef import Written
+from tinyir.opdef import Tiling, Written
 from tinyir.ops.conv import convolve
 from tinyir.ops.qconv import QConv2D
 from tinyir.ops.quant import quant_of
@@ -182,9 +182,16 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         """Where in `columns` the bytes of a window are gathered: behind a column and spare results."""
         return columns_words(self.sizes, self.steps, self.y.shape[3], self.y.shape[2])
 
-    def scratch_words(self) -> int:
+    def scratch_words(self, sizes: tuple[int, ...] | None = None) -> int:
         """Words of scratch: a column, spare results, a window."""
-        return self._window_at + (0 if self._whole_words or self.pointwise else self.steps)
+        columns = columns_words(sizes or self.sizes, self.steps, self.y.shape[3], self.y.shape[2])
+        return columns + (0 if self._whole_words or self.pointwise else self.steps)
+
+    def tilings(self) -> tuple[Tiling, ...]:
+        width, most = self.y.shape[2], self.sizes[0]
+        smaller = [(2,) if width % 2 == 0 else (2, 1), (1,)]
+        return tuple(Tiling({"sizes": sizes}, "columns", self.scratch_words(sizes))
+                     for sizes in (self.sizes, *(s for s in smaller if s[0] < most)))
 
     def _lines_text(self) -> str:
         """`lines`: the input rows of the taps, NULL outside the image."""

@@ -18,7 +18,7 @@ import numpy as np
 from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
-from tinyir.opdef import Written
+from tinyir.opdef import Tiling, Written
 from tinyir.ops.conv import convolve_depthwise
 from tinyir.ops.qconv import QDepthwiseConv2D
 from tinyir.ops.quant import quant_of
@@ -179,6 +179,12 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
             text += f"\nrows = rows < {self.ring('y')} - slot ? rows : {self.ring('y')} - slot;"
         return text
 
+    def tilings(self) -> tuple[Tiling, ...]:
+        pitch = plane_pitch(self.y.shape[2], self.kernel[1], self.stride[1])
+        bands = [self.band >> halved for halved in range(self.band.bit_length())]
+        return tuple(Tiling({"band": band}, "planes", _plane_words(band, pitch, self.kernel[0], self.stride[0]))
+                     for band in bands)
+
     @property
     def _plane_rows(self) -> int:
         return (self.band - 1) * self.stride[0] + self.kernel[0]
@@ -259,4 +265,8 @@ def _band(kernel: Pair, stride: int, width: int, rows: int, *, groups: bool) -> 
         return 0, _CHANNELS * 3 * groups_of(width, stride)
     pitch = plane_pitch(width, kernel[1], stride)
     band = max(1, min(rows, (_PLANE_BYTES // (4 * _CHANNELS * pitch) - kernel[0]) // stride + 1))
-    return band, _CHANNELS * pitch * ((band - 1) * stride + kernel[0])
+    return band, _plane_words(band, pitch, kernel[0], stride)
+
+
+def _plane_words(band: int, pitch: int, taps: int, stride: int) -> int:
+    return _CHANNELS * pitch * ((band - 1) * stride + taps)
