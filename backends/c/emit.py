@@ -17,17 +17,18 @@ import textwrap
 from collections.abc import Mapping
 from typing import Literal
 
-from tinyir.ir import Const, Module
+from tinyir.ir import Arena, Const, Module
 from tinyir.ops.mem import Loop
 from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
 from .data import declaration, definition
 from .header import arena_names, banner, comment_safe, header_text, hook_user, hooked_prototype, parameters, prototype
-from .kernels.base import Kernel
+from .kernels.base import Kernel, RowKernel
 from .library import needed
-from .loop import loop_lines
+from .loop import Around, loop_lines, pace_text
 from .options import Options
+from .plan import plan_text, slots_by_statement
 from .program import Call, PlacedSlot, Program, gather, op_text
 from .text import c_identifier, c_type, describe, fill
 
@@ -145,7 +146,7 @@ def _model_text(program: Program, options: Options, stem: str) -> str:
     if program.consts and options.single_file:
         placed.append(_placement(program, options, "weights"))
     return _tidy(_MODEL, banner=banner(program, f"{stem}.c", "the network."), header=f"{stem}.h",
-                 placement="\n\n".join(placed), constants=_constants(program, options), plan=_plan(program),
+                 placement="\n\n".join(placed), constants=_constants(program, options), plan=plan_text(program),
                  arena=_arena(program, options), hiding=fill(_HIDING) if program.slots else "",
                  library=_library(texts), marks=_MARKS if options.marks else "",
                  functions="\n\n".join(commented), run=run)
@@ -216,21 +217,6 @@ def _constants(program: Program, options: Options) -> str:
     return "\n".join(["#ifdef __cplusplus", 'extern "C" {', "#endif", *lines, "#ifdef __cplusplus", "}", "#endif"])
 
 
-def _plan(program: Program) -> str:
-    """The memory plan as a table in a comment: where each slot is and between which calls its bytes count."""
-    if not program.slots:
-        return ""
-    width = max(4, *(len(s.name) for s in program.slots))
-    lines = [f"/* Memory plan: {program.arena_bytes} bytes. A slot's bytes count from its first call to its last.",
-             " *", f" *   {'slot':<{width}}     bytes    offset      calls  holds"]
-    for slot in program.slots:
-        calls = f"{slot.first}..{slot.last}"
-        holds = describe(slot.value.shape, slot.value.type.dtype)
-        size = slot.value.type.size_bytes
-        lines.append(f" *   {slot.name:<{width}}  {size:>8}  {slot.offset:>8}  {calls:>9}  {holds}")
-    return "\n".join([*lines, " */"])
-
-
 def _arena(program: Program, options: Options) -> str:
     if options.arena == "caller":
         return ""
@@ -251,15 +237,20 @@ def _run(program: Program, options: Options) -> str:
 
 
 def _body(program: Program, options: Options) -> list[str]:
-    lines = [*_checks(program, options), *_slot_pointers(program, options)]
+    lines = [*_checks(program, options), *_bases(program, options)]
     calls = {call.op: call for call in program.calls}
+    slots, names = slots_by_statement(program, at_top=options.hooks), _base_names(program)
+    around = Around(_call_comment, lambda op: [_slot_pointer(s, names[s.arena]) for s in slots.get(op, ())],
+                    lambda call: [f"TINYC_LAYER({call.number});"] if options.marks else [], _statement)
     for op in program.module.main.ops:
         if isinstance(op, Loop):
-            lines += loop_lines(program, op, lambda call: _call_head(options, call), _statement)
+            lines += [*around.declare(op), *loop_lines(program, op, around)]
             for inner in (calls[o] for o in op.regions[0].walk() if o in calls):
                 lines += _hook_lines(program, options, inner)
         elif isinstance(op, Kernel):
-            lines += _call_lines(program, options, calls[op])
+            call = calls[op]
+            lines += [*around.comment(call), *around.declare(op), *around.mark(call), *_statement(program, call),
+                      *_hook_lines(program, options, call), ""]
     return [*lines, "return 0;"]
 
 
@@ -277,27 +268,24 @@ def _checks(program: Program, options: Options) -> list[str]:
     return [*lines, ""]
 
 
-def _slot_pointers(program: Program, options: Options) -> list[str]:
-    names = dict(zip(program.arenas, arena_names(program), strict=False))
+def _base_names(program: Program) -> dict[Arena, str]:
+    """The local variables that have the addresses of the arenas."""
+    return {arena: name.replace("arena", "base", 1)
+            for name, arena in zip(arena_names(program), program.arenas, strict=False)}
+
+
+def _bases(program: Program, options: Options) -> list[str]:
     cast = "(uint8_t *)" if options.arena == "caller" else ""
-    bases = [line for name in names.values() for line in (f"uint8_t *{_base(name)} = {cast}{name};",
-                                                          f"TC_HIDE({_base(name)});")]
-    lines = [_slot_pointer(slot, _base(names[slot.arena])) for slot in program.slots]
-    return [*bases, *lines, ""] if lines else []
-
-
-def _base(arena: str) -> str:
-    """The local variable that has the address of an arena."""
-    return arena.replace("arena", "base", 1)
+    used = {slot.arena for slot in program.slots}
+    names = zip(arena_names(program), _base_names(program).items(), strict=False)
+    lines = [line for name, (arena, base) in names if arena in used
+             for line in (f"uint8_t *{base} = {cast}{name};", f"TC_HIDE({base});")]
+    return [*lines, ""] if lines else []
 
 
 def _slot_pointer(slot: PlacedSlot, base: str) -> str:
     kind = c_type(slot.value.type.dtype)
     return f"{kind} *const {slot.name} = ({kind} *)(void *)({base} + {slot.offset});"
-
-
-def _call_lines(program: Program, options: Options, call: Call) -> list[str]:
-    return [*_call_head(options, call), *_statement(program, call), *_hook_lines(program, options, call), ""]
 
 
 def _hook_lines(program: Program, options: Options, call: Call) -> list[str]:
@@ -309,15 +297,11 @@ def _hook_lines(program: Program, options: Options, call: Call) -> list[str]:
             f"    hook({user}, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
 
 
-def _call_head(options: Options, call: Call) -> list[str]:
-    """What stands before a call."""
-    return [*_call_comment(call), *([f"TINYC_LAYER({call.number});"] if options.marks else [])]
-
-
 def _call_comment(call: Call) -> list[str]:
     macs = call.macs
     text = f"{call.number}: {op_text(call.op)}"
-    origin = f"ONNX: {', '.join(call.nodes) or 'none'}" + (f"; {macs} MACs" if macs else "")
+    origin = "; ".join([f"ONNX: {', '.join(call.nodes) or 'none'}", *([f"{macs} MACs"] if macs else []),
+                        *([pace_text(call.op)] if isinstance(call.op, RowKernel) and call.op.pace else [])])
     lines = [*textwrap.wrap(comment_safe(text), 104), *textwrap.wrap(comment_safe(origin), 104)]
     return [("/* " if i == 0 else " *    ") + line + (" */" if i == len(lines) - 1 else "")
             for i, line in enumerate(lines)]

@@ -27,44 +27,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinyir.ir import Value
+from tinyir.opdef import Op
 from tinyir.ops.mem import Loop
 from tinyir.pace import Pace
 
 from .kernels.base import RowKernel
 from .program import Call, Program, offset_of, root_of
 
-__all__ = ["loop_lines"]
+__all__ = ["Around", "loop_lines", "pace_text"]
 
 
-def loop_lines(program: Program, loop: Loop, comment: Callable[[Call], list[str]],
-               statement: Callable[[Program, Call], list[str]]) -> list[str]:
-    """The statements of `loop`; `comment` gives what stands in front of a call, `statement` the call on its own."""
+@dataclass(frozen=True)
+class Around:
+    """What the emitter writes around calls, as lines of C."""
+
+    comment: Callable[[Call], list[str]]
+    declare: Callable[[Op], list[str]]
+    """Declarations in front of a statement: a call, or a loop."""
+    mark: Callable[[Call], list[str]]
+    """What profiling builds want right in front of a call."""
+    statement: Callable[[Program, Call], list[str]]
+    """A call on its own, outside of loops over rows."""
+
+
+def loop_lines(program: Program, loop: Loop, around: Around) -> list[str]:
+    """The statements of `loop`."""
     if loop.over == "rows":
-        return _row_loop(program, loop, comment)
+        return _row_loop(program, loop, around)
     calls = {call.op: call for call in program.calls}
     numbers = [calls[op].number for op in loop.regions[0].walk() if op in calls]
-    lines = [f"/* calls {numbers[0]} to {numbers[-1]}, for {loop.steps} parts of their channels. */",
+    lines = [f"/* Calls {numbers[0]} to {numbers[-1]}, for {loop.steps} parts of their channels. */",
              f"for (int32_t part = 0; part < {loop.steps}; part++) {{"]
     for op in loop.body:
         if isinstance(op, Loop):
-            lines += [f"    {line}" if line else "" for line in _row_loop(program, op, comment)[:-1]]
+            inner = (*around.declare(op), *_row_loop(program, op, around)[:-1])
+            lines += [f"    {line}" if line else "" for line in inner]
         elif op in calls:
-            lines += [f"    {line}" for line in (*comment(calls[op]), *statement(program, calls[op]))]
+            call = calls[op]
+            inner = (*around.comment(call), *around.declare(op), *around.mark(call), *around.statement(program, call))
+            lines += [f"    {line}" for line in inner]
     return [*lines, "}", ""]
 
 
-def _row_loop(program: Program, loop: Loop, comment: Callable[[Call], list[str]]) -> list[str]:
+def _row_loop(program: Program, loop: Loop, around: Around) -> list[str]:
     inside = set(loop.body)
     calls = [call for call in program.calls if call.op in inside]
     text = _LoopText(program, {root_of(v): call for call in calls for v in call.op.writes},
                      {root_of(call.op.reads[0]): call for call in calls if _row_kernel(call).fresh == ("x",)})
-    numbers = f"calls {calls[0].number} to {calls[-1].number}"
-    lines = [f"/* {numbers}, in {loop.steps} steps: each computes the rows that are due. */", "{"]
+    lines = [*_row_loop_comment(calls, loop).splitlines(), "{"]
     lines += [f"    {line}" for call in calls for line in text.counters(call)]
     lines.append(f"    for (int32_t step = 0; step < {loop.steps}; step++) {{")
     for call in calls:
-        lines += [f"        {line}" for line in (*comment(call), *text.statement(call))]
+        inner = (*around.comment(call), *around.declare(call.op), *text.statement(call, around.mark(call)))
+        lines += [f"        {line}" for line in inner]
     return [*lines, "    }", "}", ""]
+
+
+def _row_loop_comment(calls: list[Call], loop: Loop) -> str:
+    text = f"Calls {calls[0].number} to {calls[-1].number}, row by row, in {loop.steps} steps. In each, call N " \
+        "computes the rows from row_N up to end_N, if any are due."
+    if any(call.op.is_ring(name) for call in calls if isinstance(call.op, RowKernel) for name in call.op.rings):
+        text += " What goes into a ring goes there from slot_N on (0 where it has room for one row), around its end."
+    return "/* " + "\n * ".join(textwrap.wrap(text, 108)) + " */"
 
 
 @dataclass(frozen=True)
@@ -76,11 +100,11 @@ class _LoopText:
 
     def counters(self, call: Call) -> list[str]:
         """Declarations of what a call keeps from step to step."""
-        names = [f"row_{call.number} = 0", *([f"slot_{call.number} = 0"] if self._written_ring(call) else [])]
+        names = [f"row_{call.number} = 0", *([f"slot_{call.number} = 0"] if self._written_ring(call) > 1 else [])]
         return [f"int32_t {', '.join(names)};"]
 
-    def statement(self, call: Call) -> list[str]:
-        """The call, if rows are due, and what follows from it."""
+    def statement(self, call: Call, mark: list[str]) -> list[str]:
+        """The call, if rows are due, and what follows from it; `mark` stands right in front of it."""
         kernel, number = _row_kernel(call), call.number
         row, end = f"row_{number}", f"end_{number}"
         pointers = kernel.arguments()[:-len(kernel.row_arguments())]
@@ -94,11 +118,11 @@ class _LoopText:
         keeping = kernel.fresh == ("x",)
         if keeping and kernel.ring("x") > ring:
             moved = f"tc_wrap({moved}, {ring})"
-        after = [f"slot_{number} = {moved};"] if ring else []
+        after = [f"slot_{number} = {moved};"] if ring > 1 else []
         every, phase = kernel.keep
         when = f"step % {every} == {phase} && " if keeping and every > 1 else ""
         return [f"const int32_t {end} = tc_due({_due(kernel)}, {kernel.rows[1]});", f"if ({when}{row} < {end}) {{",
-                *(f"    {part}" for part in (*line, *after, f"{row} = {end};")), "}"]
+                *(f"    {part}" for part in (*mark, *line, *after, f"{row} = {end};")), "}"]
 
     def _written_ring(self, call: Call) -> int:
         """Rows of the ring that the call writes; 0 if it writes a whole tensor."""
@@ -115,7 +139,9 @@ class _LoopText:
             if not kernel.is_ring(name):
                 continue
             value: Value = getattr(kernel, name)
-            if name in kernel.fresh:
+            if kernel.ring(name) == 1 and name not in kernel.fresh:
+                bases.append("0")
+            elif name in kernel.fresh:
                 waits = value in kernel.writes and kernel.keep[0] > 1
                 bases.append(f"row_{call.number} - row_{self.keepers[root_of(value)].number}" if waits else "0")
             elif value in kernel.writes:
@@ -150,6 +176,13 @@ class _LoopText:
         return text if re.fullmatch(r"\w+", text) else f"({text})"
 
 
+def pace_text(kernel: RowKernel) -> str:
+    """When the rows of a kernel are due, in words: `48 rows, 1 every 2 steps`."""
+    pace = Pace(*(kernel.pace or (1, 1, 0)))
+    often = "a step" if pace.steps == 1 else f"every {pace.steps} steps"
+    return f"{kernel.rows[1]} rows, {pace.rows} {often}"
+
+
 def _row_kernel(call: Call) -> RowKernel:
     assert isinstance(call.op, RowKernel)
     return call.op
@@ -161,4 +194,6 @@ def _due(kernel: RowKernel) -> str:
     shift = pace.shift + pace.rows
     text = "step" if pace.rows == 1 else f"step * {pace.rows}"
     text += f" {'+' if shift > 0 else '-'} {abs(shift)}" if shift else ""
-    return text if pace.steps == 1 else f"({text}) / {pace.steps}"
+    if pace.steps == 1:
+        return text
+    return f"{text} / {pace.steps}" if text == "step" else f"({text}) / {pace.steps}"

@@ -22,6 +22,9 @@ from .text import RESERVED, c_identifier, c_type
 __all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
 
 
+_WHEN = ("rows", "height", "pace", "fresh", "keep")
+
+
 class Names:
     """Identifiers of one scope: each given out once."""
 
@@ -253,7 +256,8 @@ def _placed(slot: Slot, name: str, life: list[int]) -> PlacedSlot:
 
 
 def op_text(op: Op) -> str:
-    """The op as its line in the IR: `k.dense_f32(%image, @w, none) -> (%p1) {act = relu}`."""
+    """The op as its line in the IR: `k.dense_f32(%image, @w, none) -> (%p1) {act = relu}`; without the attributes that
+    say when it computes which rows, in a loop."""
     def name(value: Value | None) -> str:
         if value is None:
             return "none"
@@ -261,7 +265,8 @@ def op_text(op: Op) -> str:
 
     fields = type(op).schema.operands
     reads = [v for f, group in zip(fields, op.operand_groups, strict=True) if not f.written for v in group]
-    attrs = ", ".join(f"{key} = {text}" for key, text in _given_attributes(op))
+    hidden = _WHEN if op.attrs.get("pace") is not None else ()
+    attrs = ", ".join(f"{key} = {text}" for key, text in _given_attributes(op) if key not in hidden)
     behind = f" {{{attrs}}}" if attrs else ""
     return f"{op.opname}({', '.join(map(name, reads))}) -> ({', '.join(map(name, op.writes))}){behind}"
 

@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .harness import COMPILERS, compile_library, emit
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
 ROW = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int32, ctypes.c_void_p)
+GOLDEN = Path(__file__).parent / "golden"
 LOWER = "lower-to-mem,plan-arena"
 
 
@@ -171,3 +173,13 @@ def test_nothing_to_ask_for() -> None:
     module.funcs["main"] = Func("main", block)
     with pytest.raises(CompileError, match="no input of the model is an image of more than one row"):
         lowered(module, LOWER)
+
+
+def test_golden_files(update_golden: bool) -> None:
+    """The C of a network that runs row by row, for those who want to read one."""
+    for name, data in emit(lowered(net(), f"stream{{cuts=b}},{LOWER}"), name="rows").items():
+        text = data.decode().replace(f"tinyc {metadata.version('tinyc')}", "tinyc VERSION")
+        path = GOLDEN / name
+        if update_golden:
+            path.write_text(text)
+        assert path.read_text() == text, f"{path.name} differs: pytest --update-golden shows how in git diff"

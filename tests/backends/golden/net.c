@@ -180,11 +180,10 @@ int net_run_hooked(const float *image, float *pooled, float *mean, net_hook hook
 
     uint8_t *base = arena;
     TC_HIDE(base);
-    float *const gate = (float *)(void *)(base + 0);
-    float *const product = (float *)(void *)(base + 576);
 
     /* 0: k.map(%image) -> (%gate) {function = sigmoid}
      *    ONNX: /model/gate */
+    float *const gate = (float *)(void *)(base + 0);
     sigmoid_f32(image, gate, 144);
     if (hook != NULL) {
         hook(user, 0, gate, 576u);
@@ -192,6 +191,7 @@ int net_run_hooked(const float *image, float *pooled, float *mean, net_hook hook
 
     /* 1: k.binary(%gate, @gain) -> (%product) {function = mul, act = relu}
      *    ONNX: /model/product */
+    float *const product = (float *)(void *)(base + 576);
     mul_relu_f32(gate, net_gain, product);
     if (hook != NULL) {
         hook(user, 1, product, 576u);
