@@ -36,12 +36,12 @@ _PROGRESS = re.compile(r"^tinyc: .*\.\.\.\n", re.MULTILINE)  # what is said of a
 _CONTINUED = "\n" + " " * 12  # how the IR goes on with a statement that does not fit a line
 
 
-def run(*command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run `python -m tinyc.tools.COMMAND`, as on a terminal of 110 columns; a failure shows what it said."""
+def run(*command: str, cwd: Path = ROOT, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `python -m tinyc.tools.COMMAND`, as on a terminal of 110 columns; another status shows what it said."""
     environment = {**os.environ, "COLUMNS": "110"}
     program = [sys.executable, "-m", f"tinyc.tools.{command[0]}", *command[1:]]
     done = subprocess.run(program, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    assert done.returncode == status, f"{' '.join(command)}\n{done.stderr}"
     done.stderr = _PROGRESS.sub("", done.stderr)
     return done
 
@@ -187,6 +187,26 @@ def quantisation() -> str:
     return text[text.index("\n") + 1:].lstrip()
 
 
+def pareto() -> str:
+    """What the example has to choose from."""
+    arguments = ["examples/digits_cnn.onnx", "--target", "cortex-m4", "--ram", "min", "--pareto"]
+    return fenced("text", f"$ tinyc {' '.join(arguments)}\n{run('tinyc', *arguments, '-q').stdout}")
+
+
+def too_small() -> str:
+    """What is said where nothing fits."""
+    arguments = ["examples/digits_cnn.onnx", "--target", "cortex-m4", "--ram", "4K"]
+    said = run("tinyc", *arguments, status=1).stderr
+    return fenced("text", f"$ tinyc {' '.join(arguments)}\n{said}")
+
+
+def memory() -> str:
+    """The tables of the bars, as the benchmark wrote them when it ran last."""
+    text = (ROOT / "tests/bench/MEMORY.md").read_text("utf-8")
+    return "\n".join(between(text, f"## {title}\n", "\n## ").replace("## ", "#### ", 1).rstrip() + "\n"
+                     for title in ("--ram min", "--ram min --recompute 10%"))
+
+
 def custom_pass() -> str:
     return fenced("python", PASS.read_text("utf-8"))
 
@@ -196,6 +216,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "header": header, "firmware": firmware, "firmware-rows": firmware_rows, "help": command_line, "passes": passes,
     "pass": custom_pass, "load-pass": load_pass, "operators": operators, "conformance": conformance,
     "targets": targets, "metal": metal, "figures": figures, "exact": exactness, "quantize": quantisation,
+    "pareto": pareto, "too-small": too_small, "memory": memory,
 }
 SLOW = ("conformance",)
 

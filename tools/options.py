@@ -144,7 +144,8 @@ def _add_output_group(parser: Parser) -> None:
     group.add_argument("--section", metavar="WHAT=NAME", action="append", default=[], type=_section,
                        help="linker section of the arena or of the weights, as arena=.dtcm")
     group.add_argument("--hooks", action="store_true", help="also write NAME_run_hooked(), which reports each layer")
-    group.add_argument("--report", metavar="FILE.json", help="write sizes, layers and the memory plan as JSON")
+    group.add_argument("--report", metavar="FILE.json",
+                       help="write sizes, work, the schedule, layers and the memory plan as JSON")
 
 
 def _add_compile_group(parser: Parser) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .cli import DONE, Parser, Progress, chosen, guarded, version_text
-from .options import add_input_options, add_level_options, add_target_option, parse_options
+from .options import add_input_options, add_level_options, add_limit_options, add_target_option, parse_options
 
 if TYPE_CHECKING:
     from .bench_report import BenchReport
@@ -73,6 +73,7 @@ def _parser() -> Parser:
     group = parser.add_argument_group("how to compile")
     add_level_options(group)
     add_target_option(group)
+    add_limit_options(group)
     add_input_options(group)
     group.add_argument("--io", metavar="float|int8", type=chosen("kind", ("float", "int8")),
                        help="what the C takes and returns where a model is quantised at its boundary (default: what "

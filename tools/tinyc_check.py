@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .cli import DONE, FAILED, Parser, Progress, guarded, version_text
-from .options import add_build_options, add_input_options, add_level_options, add_target_option, parse_options
+from .options import (
+    add_build_options,
+    add_input_options,
+    add_level_options,
+    add_limit_options,
+    add_target_option,
+    parse_options,
+)
 
 if TYPE_CHECKING:
     from .check import CheckReport
@@ -50,6 +57,7 @@ def _parser() -> Parser:
     group = parser.add_argument_group("how to compile")
     add_level_options(group)
     add_target_option(group)
+    add_limit_options(group)
     add_input_options(group)
     group.add_argument("--load-pass", metavar="FILE.py", action="append", default=[],
                        help="import a Python file, so that its passes can be used")
