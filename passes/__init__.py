@@ -22,6 +22,7 @@ from . import (
     measure_error,
     move_stored,
     nudge_scales,
+    order,
     patch,
     pipelines,
     plan_arena,
@@ -39,10 +40,9 @@ from . import (
 )
 
 __all__ = [
-    "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "expand_patches",
-    "fit_scratch", "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized",
-    "layout_nhwc",
-    "liveness", "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "patch", "pipelines", "plan_arena",
-    "pull_input", "quantize", "receptive_field", "recognise_activations", "round_weights", "scan_columns", "schedule",
-    "search_quantization", "set_io", "split_channels", "stream",
+    "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "expand_patches", "fit_scratch",
+    "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc",
+    "liveness", "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "order", "patch", "pipelines",
+    "plan_arena", "pull_input", "quantize", "receptive_field", "recognise_activations", "round_weights",
+    "scan_columns", "schedule", "search_quantization", "set_io", "split_channels", "stream",
 ]
