@@ -4,6 +4,7 @@
     schedule{ram=min,macs=10%}   the least RAM with up to 10 % of the multiply-accumulates computed again
     schedule{ram=min,speed=5%}   the least RAM among schedules that are at most 5 % slower than the fastest
     schedule{ram=64K}            the fastest that fits
+    schedule{ram=64K,flash=256K} ... into both: constants, and code as it is estimated
     schedule{ram=any}            the fastest
     schedule{ram=any,flash=min}  the one with the least code
 
@@ -32,10 +33,8 @@ from tinyir.registry import WAYS, load_plugins
 
 from ._front import Point, apply_ways, front_of
 from ._stored import Memory
+from ._trial import Sizes, trial_sizes
 from ._ways import Provider, Scene, whole
-from .fit_scratch import FitScratch
-from .lower_to_mem import LowerToMem
-from .plan_arena import PlanArena
 from .scan_columns import ScanColumns
 from .stream import prepare_rows
 
@@ -43,6 +42,7 @@ _SLACK = 1 / 1000
 _CODE = 1 / 50
 
 
+_NO_LIMIT = 1 << 60
 _BEYOND = 3
 """How many schedules are tried whose planned bytes are too many."""
 
@@ -82,7 +82,7 @@ class Schedule(Pass):
     level: ClassVar[tuple[Level, ...]] = ("graph", "quant", "sched")
     to_level: ClassVar[Level] = "sched"
     ram: str = option("min", "min: the least that can be reached; any; or bytes (64K): the fastest that fits")
-    flash: Literal["any", "min"] = option("any", "min: the least code, then the least RAM")
+    flash: str = option("any", "min: the least code, then the least RAM; or bytes (256K) for constants and code")
     speed: str = option("any", "how much slower than the fastest schedule it may be, by modelled instructions: 5%")
     macs: str = option("0%", "how many of the multiply-accumulates may be computed again")
     scan: Literal["rows", "columns", "best"] = option("best", "the direction in which images are gone through")
@@ -90,13 +90,14 @@ class Schedule(Pass):
 
     def run(self, module: Module, ctx: Context) -> None:
         load_plugins()
-        limit, macs, speed = _size("ram", self.ram), _share("macs", self.macs), _share("speed", self.speed)
+        limits = Sizes(_size("ram", self.ram), _size("flash", self.flash))
+        macs, speed = _share("macs", self.macs), _share("speed", self.speed)
         providers = self._providers()
         ctx.found["schedule"] = {}
         for name in list(module.funcs):
             tried = self._candidates(module, name, ctx, providers, macs or 0.0)
             points = _front(tried)
-            chosen = self._chosen(points, limit, speed, name, ctx)
+            chosen = self._chosen(points, limits, speed, name, ctx)
             for scan in dict.fromkeys(one.scan for one in tried[1:]):
                 ctx.stat(f"bytes-by-{scan}", min(one.point.peak for one in tried if one.scan == scan))
             _tell(tried[0], points, chosen, ctx)
@@ -125,19 +126,16 @@ class Schedule(Pass):
             found += [Candidate(scan, copy, func, point) for point in points]
         return found
 
-    def _chosen(self, points: list[Candidate], limit: int | None, speed: float | None, name: str, ctx: Context) \
+    def _chosen(self, points: list[Candidate], limits: Sizes, speed: float | None, name: str, ctx: Context) \
             -> Candidate:
         fastest = min(c.point.instructions for c in points)
         fast = [c for c in points if speed is None or c.point.instructions <= fastest * (1 + speed)]
-        if self.flash == "min":
-            return min(fast, key=_least_code)
-        if self.ram == "any":
-            return min(fast, key=_fastest)
-        if limit is None:
-            return min(fast, key=_least_ram)
-        fits = _first_that_fits(sorted(fast, key=_fastest), limit, ctx)
+        order = _least_code if self.flash == "min" else _least_ram if self.ram == "min" else _fastest
+        if limits == (_NO_LIMIT, _NO_LIMIT):
+            return min(fast, key=order)
+        fits = _first_that_fits(sorted(fast, key=order), limits, ctx)
         if fits is None:
-            raise _too_large(points[0], limit, name, ctx)
+            raise _too_large(points, limits, name, ctx)
         return fits
 
 
@@ -176,34 +174,33 @@ def _prepared(copy: Module, name: str, scan: str, ctx: Context) -> Func:
     return func
 
 
-def _first_that_fits(candidates: Sequence[Candidate], limit: int, ctx: Context) -> Candidate | None:
-    """The first whose arena, all scratch included, has at most `limit` bytes. Arenas may be smaller than planned, where
-    tensors slide under each other: of those planned larger the few least are tried last.
+def _first_that_fits(candidates: Sequence[Candidate], limits: Sizes, ctx: Context) -> Candidate | None:
+    """The first whose arena, all scratch included, and whose flash are within the limits. Arenas may be smaller than
+    planned, where tensors slide under each other: of those planned larger the few least are tried last.
     """
-    within = [c for c in candidates if c.point.peak <= limit]
-    beyond = sorted((c for c in candidates if c.point.peak > limit), key=_least_ram)[:_BEYOND]
-    return next((c for c in (*within, *beyond) if _arena_bytes(c, ctx) <= limit), None)
+    within = [c for c in candidates if c.point.peak <= limits.arena]
+    beyond = sorted((c for c in candidates if c.point.peak > limits.arena), key=_least_ram)[:_BEYOND]
+    return next((c for c in (*within, *beyond) if _fits(trial_sizes(c.applied(), ctx.target), limits)), None)
 
 
-def _arena_bytes(candidate: Candidate, ctx: Context) -> int:
-    """What the arena will have if the candidate is taken: found out by planning it, on a copy."""
-    copy = candidate.applied()
-    trial = Context(ctx.target, current_pass=Schedule.name)
-    LowerToMem().run(copy, trial)
-    FitScratch().run(copy, trial)
-    PlanArena().run(copy, trial)
-    return sum(arena.size or 0 for arena in copy.arenas.values())
+def _fits(sizes: Sizes, limits: Sizes) -> bool:
+    return all(size <= limit for size, limit in zip(sizes, limits, strict=True))
 
 
-def _too_large(least: Candidate, limit: int, name: str, ctx: Context) -> CompileError:
+def _too_large(points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) -> CompileError:
     """What to say where nothing fits: the smallest that exists, and the segment that stops it."""
+    least = min(points, key=_least_ram)
     worst, ops = least.point.worst, Memory(least.func, 1).ops
-    layers = ops[worst.first:worst.end]
-    return error(f"schedule: no schedule of @{name} fits into {limit:,} bytes",
-                 loc=layers[0].loc,
-                 notes=(f"the smallest that was found has {_arena_bytes(least, ctx):,} bytes",
-                        f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): {worst.peak:,} bytes"),
-                 help="more may be computed again (--recompute 10%), or give it more RAM")
+    layers, sizes = ops[worst.first:worst.end], trial_sizes(least.applied(), ctx.target)
+    if sizes.arena > limits.arena:
+        return error(f"schedule: no schedule of @{name} fits into {limits.arena:,} bytes", loc=layers[0].loc,
+                     notes=(f"the smallest that was found has {sizes.arena:,} bytes",
+                            f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): {worst.peak:,} bytes"),
+                     help="more may be computed again (--recompute 10%), or give it more RAM")
+    lean = trial_sizes(min(points, key=_least_code).applied(), ctx.target)
+    return error(f"schedule: constants and code of @{name} do not fit into {limits.flash:,} bytes",
+                 notes=(f"the least that was found is about {lean.flash:,} bytes, with an arena of {lean.arena:,}",),
+                 help="int8 takes a quarter of float: --quantize int8 --calibrate samples.npz")
 
 
 def _span(ops: list[Op]) -> str:
@@ -233,10 +230,10 @@ def _percent(value: int, base: int) -> str:
     return f"{100 * value / base - 100:+.1f} %" if base else "+0 %"
 
 
-def _size(name: str, text: str) -> int | None:
-    """Bytes that a limit allows; None where it is `min` or `any`."""
+def _size(name: str, text: str) -> int:
+    """Bytes that a limit allows, many where it is `min` or `any`."""
     if text in ("min", "any"):
-        return None
+        return _NO_LIMIT
     try:
         return size_of(text)
     except ValueError:

@@ -57,8 +57,8 @@ def with_limits(passes: Sequence[Pass], limits: Limits) -> list[Pass]:
     if not limits.given:
         return list(passes)
     if not any(p.name == _PASS for p in passes):
-        at = next((i for i, p in enumerate(passes) if p.to_level == "mem"), None)
-        if at is None:
+        at = next((i for i, p in enumerate(passes) if p.to_level == "mem" or p.name.startswith("expand-")), None)
+        if at is None or not any(p.to_level == "mem" for p in passes):
             raise error("--ram, --flash, --recompute and --pareto choose how the network is executed, and these passes "
                         "do not get that far", help="the pipeline has to have lower-to-mem, or the pass schedule")
         passes = [*passes[:at], *parse_pipeline(f"{_PASS}{{ram=any}}"), *passes[at:]]

@@ -67,6 +67,7 @@ def test_flash_that_does_not_suffice(run_tinyc: Run, tmp_path: Path) -> None:
     answer = run_tinyc(DIGITS, "--flash", "8K", "-o", f"{tmp_path}/out/")
     assert answer.status == 1
     assert "8,192" in answer.err
+    assert "the least that was found is about" in answer.err
     assert run_tinyc(DIGITS, "--flash", "1M", "-q", "-o", f"{tmp_path}/out/").status == 0
 
 
