@@ -16,7 +16,7 @@ from tinyir.pass_manager import Pass, parse_pipeline
 
 from .facts import Facts
 
-__all__ = ["NO_LIMITS", "Limits", "check_flash", "with_limits"]
+__all__ = ["NO_LIMITS", "Limits", "check_limits", "with_limits"]
 
 _PASS = "schedule"
 
@@ -69,13 +69,14 @@ def _changed(pass_: Pass, options: dict[str, str]) -> Pass:
     return cast(Pass, dataclasses.replace(cast(Any, pass_), **options))
 
 
-def check_flash(facts: Facts, code_bytes: int, limits: Limits) -> None:
-    """Raises CompileError if constants and code, which is estimated, are larger than the limit."""
-    if limits.flash in (None, "any", "min"):
-        return
-    size, limit = facts.const_bytes + code_bytes, size_of(str(limits.flash))
-    if size > limit:
-        raise error(f"--flash {limits.flash}: the model takes about {size:,} bytes, {limit:,} are there",
-                    notes=(f"constants {facts.const_bytes:,} bytes, code about {code_bytes:,}",),
-                    help="--flash min looks for the least; int8 takes a quarter of float: --quantize int8 --calibrate "
-                         "samples.npz")
+def check_limits(facts: Facts, code_bytes: int, limits: Limits) -> None:
+    """Raises CompileError if the arena, or constants and code, which is estimated, are larger than the limits: where
+    the schedule was given, as in text that is scheduled already.
+    """
+    ram, flash = (None if text in (None, "min") else size_of(str(text)) for text in (limits.ram, limits.flash))
+    if ram is not None and facts.arena_bytes > ram:
+        raise error(f"--ram {limits.ram}: the arena has {facts.arena_bytes:,} bytes, {ram:,} are there",
+                    help="what is scheduled already is left as it is: compile the model, or edit the schedule")
+    if flash is not None and facts.const_bytes + code_bytes > flash:
+        raise error(f"--flash {limits.flash}: constants take {facts.const_bytes:,} bytes, code about {code_bytes:,}; "
+                    f"{flash:,} are there", help="--flash min looks for the least")

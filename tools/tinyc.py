@@ -143,21 +143,21 @@ class _Run:
             watching.append(self.schedules)
         compiled = compile_job(self.job, instruments=watching, progress=self.progress)
         print_diagnostics(compiled.context, self.options.remarks)
-        self._check_flash(compiled)
+        self._check_limits(compiled)
         with self.progress.stage(f"writing {self.options.emit}"):
             files = self._emit(compiled)
         return compiled, files
 
-    def _check_flash(self, compiled: Compiled) -> None:
-        """Raises CompileError where constants and code are more than the user allows."""
-        if self.job.limits.flash in (None, "min") or compiled.module.level != "mem":
+    def _check_limits(self, compiled: Compiled) -> None:
+        """Raises CompileError where what came out is larger than the user allows."""
+        if not self.job.limits.words or compiled.module.level != "mem":
             return
         from tinyir.costs import CostModel
 
-        from .limits import check_flash
+        from .limits import check_limits
 
         code = CostModel(compiled.context.target, compiled.module.attrs).module(compiled.module).code_bytes
-        check_flash(compiled.facts, code, self.job.limits)
+        check_limits(compiled.facts, code, self.job.limits)
 
     def _emission(self) -> Emission:
         from .driver import Emission

@@ -71,6 +71,16 @@ def test_flash_that_does_not_suffice(run_tinyc: Run, tmp_path: Path) -> None:
     assert run_tinyc(DIGITS, "--flash", "1M", "-q", "-o", f"{tmp_path}/out/").status == 0
 
 
+def test_text_that_is_scheduled_already_has_to_fit(run_tinyc: Run, tmp_path: Path) -> None:
+    text = tmp_path / "net.tir"
+    assert run_tinyc(DIGITS, "--ram", "min", "--emit", "ir", "--stop-after=schedule", "-q", "-o", text).status == 0
+    assert run_tinyc(text, "--ram", "64K", "-q", "-o", f"{tmp_path}/out/").status == 0
+    answer = run_tinyc(text, "--ram", "1K", "-o", f"{tmp_path}/other/")
+    assert answer.status == 1
+    assert "--ram 1K: the arena has" in answer.err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(("option", "value"), [("--ram", "64Q"), ("--ram", "-1"), ("--flash", "lots"),
                                                ("--recompute", "much"), ("--recompute", "-3%")])
 def test_wrong_limits_are_wrong_usage(run_tinyc: Run, option: str, value: str) -> None:
