@@ -269,13 +269,13 @@ of 40 instructions. `generic` is C for any core, counted on a Cortex-M33.
 
 {_target_table(samples, tables)}
 
-## Streamed against layer by layer, Cortex-M4
+## Streamed against layer by layer, {_title(tables)}
 
 What decides between schedules is the ratio of their instructions: counted, and as modelled.
 
 {_ratio_table(samples, tables)}
 
-## Kernels, Cortex-M4
+## Kernels, {_title(tables)}
 
 Share: of all instructions that were counted. The other columns are instructions for one of each.
 
@@ -287,6 +287,15 @@ By the calls of a network, and the length of the texts of its functions: assembl
 
 {_code_table(codes, code)}
 """
+
+
+def _shown(tables: Mapping[str, object]) -> str:
+    """The target that is shown in detail."""
+    return next(target for target in TARGETS if target in tables)
+
+
+def _title(tables: Mapping[str, object]) -> str:
+    return _shown(tables).replace("cortex-m", "Cortex-M")
 
 
 def _errors(samples: Sequence[Sample], tables: Mapping[str, Mapping[str, tuple[float, ...]]],
@@ -327,8 +336,9 @@ def _ratio_table(samples: Sequence[Sample], tables: Mapping[str, Mapping[str, tu
     totals, sums = totals_of(samples), _sums(samples, tables)
     names = list(SCHEDULES)
     rows = [("model", "layer by layer", *(f"{name}, {kind}" for name in names[1:] for kind in ("counted", "modelled")))]
-    for model in TARGETS["cortex-m4"]:
-        runs = [("cortex-m4", model, name) for name in names]
+    target = _shown(tables)
+    for model in TARGETS[target]:
+        runs = [(target, model, name) for name in names]
         if any(run not in totals for run in runs):
             continue
         ratios = [f"{100 * (of[run] / of[runs[0]] - 1):+.1f} %" for run in runs[1:] for of in (totals, sums)]
@@ -339,11 +349,12 @@ def _ratio_table(samples: Sequence[Sample], tables: Mapping[str, Mapping[str, tu
 def _kernel_table(samples: Sequence[Sample], tables: Mapping[str, Mapping[str, tuple[float, ...]]]) -> str:
     totals = totals_of(samples)
     groups: dict[str, list[Sample]] = {}
+    target = _shown(tables)
     for sample in samples:
-        if sample.target == "cortex-m4":
+        if sample.target == target:
             groups.setdefault(sample.kernel, []).append(sample)
     rows = [("kernel", "times", "share", "median", "worst", *QUANTITIES)]
-    table, everything = tables["cortex-m4"], sum(totals[run] for run in totals if run[0] == "cortex-m4")
+    table, everything = tables[target], sum(totals[run] for run in totals if run[0] == target)
     for name, group in sorted(groups.items(), key=lambda item: -sum(s.instructions for s in item[1])):
         share = sum(s.instructions for s in group) / everything
         known = next(table[parent] for parent in parents_of(name) if parent in table)
