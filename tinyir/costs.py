@@ -48,7 +48,8 @@ class Cost:
     const_bytes: int = 0
     """Weights, biases and tables."""
     scratch_bytes: int = 0
-    """RAM for a kernel's own use while it runs; the largest of the kernels, not their sum."""
+    """RAM for a kernel's own use while it runs, where it is tiled for the least (`Op.tilings`); the largest of the
+    kernels, not their sum."""
     call_bytes: int = 0
     """Machine code of the calls."""
     functions: frozenset[tuple[str, int]] = frozenset()
@@ -152,9 +153,14 @@ class CostModel:
             with low.loop(1):
                 low.in_rows(op, Pace(rows, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
                 LOWERINGS.get(op.opname)(op, low)
-        scratch = [o.out.type.size_bytes for o in block.walk() if isinstance(o, Slot) and o.out not in places]
-        constants = sum(c.type.size_bytes for c in module.consts.values())
-        return _Lowered([o for o in block.walk() if not _is_frame(o)], constants, sum(scratch))
+        kernels = [o for o in block.walk() if not _is_frame(o)]
+        scratch = {o.out: o.out.type.size_bytes for o in block.walk() if isinstance(o, Slot) and o.out not in places}
+        for kernel in kernels:
+            for least in kernel.tilings()[-1:]:
+                value: Value = getattr(kernel, least.operand)
+                if value in scratch:
+                    scratch[value] = BufferType((least.elements,), value.type.dtype).size_bytes
+        return _Lowered(kernels, sum(c.type.size_bytes for c in module.consts.values()), sum(scratch.values()))
 
 
 def _is_frame(op: Op) -> bool:
