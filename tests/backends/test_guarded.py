@@ -20,8 +20,8 @@ from .harness import run_c
 from .test_pull import LOWER, images, lowered, net
 
 MODELS = Path(__file__).resolve().parents[2].parent / "shared" / "models"
-QUICK = ("kws_dscnn_int8", "resnet8_int8")
-MORE = ("vww_mobilenetv1_int8", "mbv2_w035_144_ortq_int8", "mcunet_det_int8", "micro_kws_qop_int8",
+QUICK = ("kws_dscnn_int8",)
+MORE = ("resnet8_int8", "vww_mobilenetv1_int8", "mbv2_w035_144_ortq_int8", "mcunet_det_int8", "micro_kws_qop_int8",
         "denoise_unet_resize_f32")
 FLAGS = ("-O1", "-ffp-contract=off")
 builds = pytest.mark.parametrize("build", BUILDS, ids=lambda build: "-".join(map(str, build)))
