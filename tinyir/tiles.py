@@ -64,7 +64,7 @@ def spans_of(body: Sequence[Op], results: Spans, axis: Axis) -> Spans:
 
 def tile_spans(body: Sequence[Op], results: Sequence[Value], count: int, axis: Axis, strips: bool = False) \
         -> list[Spans]:
-    """The spans for each of `count` equal parts (the first may be longer) of the results along an axis.
+    """The spans for each of `count` parts (`equal_parts`) of the results along an axis.
 
     Strips have all rows of each value, also those that nobody needs.
     """
@@ -76,8 +76,12 @@ def tile_spans(body: Sequence[Op], results: Sequence[Value], count: int, axis: A
 
 
 def equal_parts(extent: int, count: int) -> list[Span]:
-    """`extent` rows or columns in `count` spans, the first ones longer where it does not divide."""
-    bounds = [-(-extent * i // count) for i in range(count + 1)]
+    """`extent` rows or columns in `count` spans. Where it does not divide, those at both ends are longer: what they
+    need ends at the border on one side.
+    """
+    least, rest = divmod(extent, count)
+    extents = [least + (min(2 * part, 2 * (count - 1 - part) + 1) < rest) for part in range(count)]
+    bounds = [0, *itertools.accumulate(extents)]
     return [Span(a, b) for a, b in itertools.pairwise(bounds)]
 
 
