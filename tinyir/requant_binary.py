@@ -73,8 +73,8 @@ def solve_sum(qa: Quant, qb: Quant, qc: Quant, da: DType, db: DType, dc: DType) 
     ra, rb = qa.scale / qc.scale, qb.scale / qc.scale
     bound = 256.0 * (ra + rb) + 512.0
     narrow = int(np.floor(30 - np.log2(bound)))
-    for wide in (False, True):
-        shift = min(narrow + 20, 44) if wide else narrow
+    middle = min(int(np.floor(30.9 - np.log2(max(ra, rb)))), 31)  # multipliers of 32 bits
+    for wide, shift in ((False, narrow), (True, middle), (True, min(narrow + 20, 44))):
         if shift < 1:
             continue
         for to_even in (False, True):

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinyc.backends.c.kernels.base import RowKernel
+from tinyc.backends.c.kernels.base import Kernel, RowKernel
+from tinyc.backends.c.kernels.qeltwise import PairS8
 from tinyc.backends.c.library import needed
 from tinyc.tools.driver import Emission, Job, compile_job
 from tinyc.tools.emulator import emulators_present, run_on_target
@@ -22,8 +23,8 @@ from tinyc.tools.toolchain import core_compiler, routes_present
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Module, Value
 from tinyir.opdef import Op
-from tinyir.ops import QConv2D, QDense, QDepthwiseConv2D
-from tinyir.types import I8, U8, BufferType, DType, Quant, dtype_of
+from tinyir.ops import QAdd, QConv2D, QDense, QDepthwiseConv2D
+from tinyir.types import I8, U8, BufferType, DType, Quant, TensorType, dtype_of
 
 from .harness import COMPILERS, compile_library, emit
 from .qharness import Tensor, check_exact, lowered, per_tensor, quantised_module, stored
@@ -192,6 +193,50 @@ def test_dense_on_core(route: Any) -> None:
     on_core([dense(*layer, least) for layer in LAYERS for least in (False, True)], route)
 
 
+def addition(scales: tuple[float, float, float], shape: tuple[int, ...], dtype: DType = I8) -> Model:
+    rng = np.random.default_rng(len(shape))
+    zeros = [int(rng.integers(*dtype.range)) for _ in scales]
+    quants = [per_tensor(scale, zero) for scale, zero in zip(scales, zeros, strict=True)]
+    result = TensorType(shape, dtype, quants[2])
+    return lambda a, b: QAdd(a, b, result), [(stored(rng, dtype, *shape), q) for q in quants[:2]], []
+
+
+ADDITIONS = {
+    "narrow": addition((0.021, 0.053, 0.048), (1, 3, 5, 8)),
+    "odd": addition((0.021, 0.053, 0.048), (1, 3, 3, 7)),
+    "three": addition((0.02, 0.03, 0.06), (1, 1, 1, 3)),
+    "wide": addition((0.0412378, 0.10907, 0.0532588), (1, 4, 4, 9)),
+    "u8": addition((0.021, 0.053, 0.048), (1, 3, 5, 8), U8),
+    "vectors": addition((0.5, 0.053, 0.3), (2, 30)),
+}
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_addition(name: str) -> None:
+    check_twin(ADDITIONS[name], "k.pair_s8")
+
+
+@emulated
+@pytest.mark.parametrize("route", routes_present("cortex-m4"))
+def test_additions_on_core(route: Any) -> None:
+    on_core(list(ADDITIONS.values()), route)
+
+
+@pytest.mark.parametrize("width", ["narrow", "wide"])
+@pytest.mark.parametrize("dtype", [I8, U8])
+def test_all_sums(width: str, dtype: DType) -> None:
+    """The C twin and the instructions compute what the form says, for all pairs of values."""
+    wide = width == "wide"
+    form = (415133429, 1098017566, -19706031644, 29, 0, 1) if wide else (440825, 1114032, -63808778, 19, 0, 0)
+    a, b = (np.ascontiguousarray(v).astype(dtype.numpy) for v in np.meshgrid(np.arange(256), np.arange(256)))
+    op = PairS8(Argument(BufferType(a.shape, dtype)), Argument(BufferType(a.shape, dtype)), None,
+                Argument(BufferType(a.shape, dtype)), "add", form, dsp=True)
+    expected, found = np.zeros_like(a), np.zeros_like(a)
+    op.reference(a, b, None, expected)
+    call_in_c(op, {id(v): array for v, array in zip((op.a, op.b, op.y), (a, b, found), strict=True)})
+    assert np.array_equal(found, expected)
+
+
 def test_channels_that_are_constant() -> None:
     """A channel whose scale makes all results equal does not force another coding on its layer."""
     build, inputs, consts = convolution(CONVOLUTIONS["3x3"])
@@ -231,7 +276,7 @@ def rows_of(kernel: RowKernel, x: Array, expected: Array, rings: tuple[int, int]
             assert np.array_equal(found, expected[0, slice(*rows)]), f"{who}, rows {rows}"
 
 
-def call_in_c(op: RowKernel, arrays: dict[int, Any]) -> None:
+def call_in_c(op: Kernel, arrays: dict[int, Any]) -> None:
     text = op.source().replace("{name}", "kernel").replace("static void kernel", "void kernel", 1)
     files = {"kernel.c": "\n".join(["#include <stdint.h>", "#include <stddef.h>", *needed([text]), text]).encode()}
     library = compile_library(files, flags=("-O1", "-Wno-unused-function"))
@@ -245,6 +290,12 @@ ROWS = {
     "3x3": convolution(Case((11, 7, 8), (3, 3), 6, pad=(1, 1, 1, 1))),
     "3x3 stride 2": convolution(Case((11, 8, 3), (3, 3), 6, stride=(2, 2), pad=(0, 0, 1, 1))),
     "depthwise": depthwise(Case((11, 7, 6), (3, 3), 6, pad=(1, 1, 1, 1))),
+    "pointwise, six columns": convolution(Case((11, 6, 8), (1, 1), 6)),
+    "3x3, five columns": convolution(Case((11, 5, 8), (3, 3), 6, pad=(1, 1, 1, 1))),
+    "depthwise, four columns": depthwise(Case((11, 4, 6), (3, 3), 6, pad=(1, 1, 1, 1))),
+    "depthwise, five columns": depthwise(Case((11, 5, 4), (3, 3), 4, pad=(1, 1, 1, 1), dtype=U8, x_zero=99)),
+    "depthwise 3x3 stride 2": depthwise(Case((11, 11, 7), (3, 3), 7, stride=(2, 2), pad=(0, 0, 1, 1))),
+    "depthwise 5x5": depthwise(Case((11, 8, 4), (5, 5), 4, pad=(2, 2, 2, 2))),
     "depthwise stride 2": depthwise(Case((11, 15, 4), (5, 5), 4, stride=(2, 2), pad=(2, 2, 2, 2))),
 }
 

@@ -18,9 +18,11 @@ from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
 from tinyir.ops.qeltwise import QAdd, QMul
 from tinyir.ops.quant import Lookup, quant_of
+from tinyir.types import DType
 
 from ..text import c_type, fill
 from .base import Argument, RowKernel
+from .dsp_add import add_call, is_linear
 from .eltwise import Pointwise, row_length
 from .loops import broadcast_strides, nest, row_major
 from .qpairs import PairForm, PairFunction, apply_pair, pair_statement, product_form, sum_form
@@ -39,6 +41,7 @@ class PairS8(Pointwise, opname="k.pair_s8"):
     y: Written
     function: PairFunction
     form: PairForm
+    dsp: bool = False                      # whether the core has the instructions of dsp_add
 
     def stem(self) -> str:
         return f"{self.function}_s8_{self.y.type.dtype}"
@@ -60,6 +63,11 @@ class PairS8(Pointwise, opname="k.pair_s8"):
         y[...] = apply_pair(self.function, self.form, a, b, table, self.y.type.dtype)
 
     def source(self) -> str:
+        if self.dsp and _is_plain(*(v.type.dtype for v in (self.a, self.b, self.y))) and \
+                self.a.shape == self.b.shape == self.y.shape:
+            a, b = ("y" if name in self.shared() else name for name in "ab")
+            call = add_call(self.form, str(self.y.type.dtype), f"{a}, {b}, y, {self.y.type.elements}")
+            return fill("static void {name}({pointers})\n{\n    {call}\n}", pointers=self.pointers(), call=call)
         body = pair_statement(self.function, self.form, self.table is not None, self.y.type.dtype)
         out = self.y.shape
         strides = {"y": row_major(out), "a": broadcast_strides(self.a.shape, out),
@@ -84,6 +92,7 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
     rows: tuple[int, int]
     height: int
     follow: tuple[bool, bool] = (True, True)
+    dsp: bool = False                      # whether the core has the instructions of dsp_add
     a_base: int = 0
     b_base: int = 0
     y_base: int = 0
@@ -110,6 +119,9 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
         shape = self.y.shape[2:]
         strides = {f"{name}_row": self._strides(name) for name in ("a", "b")}
         loops = nest(shape, {**strides, "y_row": row_major(shape)}, fill(body, a="{a_row}", b="{b_row}", y="{y_row}"))
+        alike = self.a.shape[2:] == self.b.shape[2:] == shape
+        if self.dsp and all(self.follow) and alike and _is_plain(*(v.type.dtype for v in (self.a, self.b, self.y))):
+            loops = add_call(self.form, str(self.y.type.dtype), f"a_row, b_row, y_row, {row_length(self.y)}")
         return fill("""
             static void {name}(const {at} *a, const {bt} *b, {table}{yt} *y, {rows})
             {
@@ -207,9 +219,15 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
                     y_slot=self.slot("y", "row"))
 
 
+def _is_plain(*dtypes: DType) -> bool:
+    """Whether all elements are of one type of 8 bits."""
+    return len(set(dtypes)) == 1 and dtypes[0].bits == 8
+
+
 def _lower_pair(op: QAdd | QMul, function: PairFunction, form: PairForm, table: Array | None, low: Lowering) -> None:
     const = None if table is None else low.const(f"{op.out.name}.table", table)
-    low.emit(PairS8(low.buffer(op.a), low.buffer(op.b), const, low.result(op.out), function, form))
+    dsp = low.target.dsp and function == "add" and table is None and is_linear(form)
+    low.emit(PairS8(low.buffer(op.a), low.buffer(op.b), const, low.result(op.out), function, form, dsp))
 
 
 @lowers(QAdd)
