@@ -25,13 +25,12 @@ import numpy as np
 from tinyir.ir import Arena, Level, Module
 from tinyir.opdef import Op, Tiling
 from tinyir.ops import Slot
-from tinyir.overlap import least_distances
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.rewrite import Rewriter
 from tinyir.types import BufferType
 
+from ._slot_places import place_slots, sharing_of
 from .liveness import Interval, Liveness
-from .plan_arena import place_slots
 
 _NODES = 2000
 """How far the search for places goes, which are only an estimate here."""
@@ -88,10 +87,7 @@ def _placed(intervals: list[Interval], align: int, module: Module) -> tuple[list
     """Where the slots of the intervals would lie, and the bytes that they need."""
     if not intervals:
         return [], 0
-    distances = {}
-    for name, func in module.funcs.items():
-        distances.update(least_distances(func.block, {i.slot: (i.first, i.last) for i in intervals if i.func == name}))
-    placement = place_slots(intervals, align, _NODES, distances)
+    placement = place_slots(intervals, align, _NODES, sharing_of(module, intervals))
     return list(placement.offsets), placement.peak
 
 

@@ -48,7 +48,7 @@ def least_distances(block: Block, lives: Lives) -> SlotPairs:
         if isinstance(op, Loop) and op.block is block:
             end = number + sum(1 for region in op.regions for _ in region.walk())
             found.update(_distances_in(op, number, end, lives))
-    return _without_chains(found)
+    return found
 
 
 def _distances_in(loop: Loop, number: int, end: int, lives: Lives) -> Iterator[tuple[tuple[Slot, Slot], int]]:
@@ -148,10 +148,3 @@ def _bytes_of(value: Value, rows: tuple[int, int]) -> tuple[Slot, int, int] | No
         return None
     pitch = type_.size_bytes // type_.shape[1]
     return (slot, rows[0] * pitch, rows[1] * pitch) if pitch * type_.shape[1] == type_.size_bytes else None
-
-
-def _without_chains(pairs: SlotPairs) -> SlotPairs:
-    """Placement wants no block to begin where one above it may begin and one below it may begin too."""
-    uppers = {upper for (upper, _), distance in pairs.items() if distance == 0}
-    return {(upper, lower): 1 if distance == 0 and lower in uppers else distance
-            for (upper, lower), distance in pairs.items()}

@@ -12,7 +12,6 @@ import pytest
 from tinyir.diag import CompileError
 from tinyir.placement import Block, Pairs, busiest_moment, place, search, verify
 from tinyir.placement.bounds import Heights
-from tinyir.placement.distances import Distances
 from tinyir.placement.problem import Problem, split
 from tinyir.placement.search import Ordering, Search
 
@@ -196,7 +195,7 @@ def test_capacities_with_pairs_are_decided_right() -> None:
         blocks = [Block(0, 4, rng.randint(1, 6)) for _ in range(rng.randint(2, 5))]
         pairs = random_pairs(rng, blocks)
         least, problem = least_peak_of_pairs(blocks, 1, pairs), Problem.of(blocks, 1, pairs)
-        assert Heights(blocks, 1, 100, Distances(blocks, pairs, 1)).at_least(least) == least
+        assert Heights(blocks, 1, 100, pairs).at_least(least) == least
         for capacity in range(max(b.size for b in blocks), least + 2):
             for follow in (False, True):
                 outcome = Search(problem, capacity).run(Ordering(problem.size, follow), 10_000)

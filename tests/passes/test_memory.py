@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tinyc.passes._slot_places import place_slots
 from tinyc.passes.liveness import Interval, Liveness
-from tinyc.passes.plan_arena import place_slots
 
 from tinyir.diag import CompileError
 from tinyir.ir import Arena

@@ -13,8 +13,9 @@ the loop over capacities.
 from __future__ import annotations
 
 from .block import Block, Placement, verify
-from .bounds import busiest_moment
-from .distances import Pairs
+from .bounds import busiest_moment, load
+from .distances import Pairs, without_chains
 from .minimise import DEFAULT_NODES, place
 
-__all__ = ["DEFAULT_NODES", "Block", "Pairs", "Placement", "busiest_moment", "place", "verify"]
+__all__ = ["DEFAULT_NODES", "Block", "Pairs", "Placement", "busiest_moment", "load", "place", "verify",
+           "without_chains"]

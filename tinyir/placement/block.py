@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..diag import CompileError, Diagnostic
 
-__all__ = ["Block", "Placement", "verify"]
+__all__ = ["Block", "Placement", "rounded", "verify"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class Block:
     def meets(self, other: Block) -> bool:
         """Whether both are needed at the same time."""
         return self.lower < other.upper and other.lower < self.upper
+
+
+def rounded(size: int, align: int) -> int:
+    """`size` up to a multiple of `align`."""
+    return -(-size // align) * align
 
 
 @dataclass(frozen=True)

@@ -11,27 +11,25 @@ can have in common; and what lies on top of such a block begins at one of severa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from .block import Block
+from .block import Block, rounded
+from .distances import Distances, Pairs
 
-if TYPE_CHECKING:
-    from .distances import Distances
-
-__all__ = ["Heights", "busiest_moment", "load", "rounded"]
+__all__ = ["Heights", "busiest_moment", "load"]
 
 
-def load(blocks: Sequence[Block], align: int = 1, distances: Distances | None = None) -> int:
+def load(blocks: Sequence[Block], align: int = 1, pairs: Pairs | None = None) -> int:
     """The most bytes that are needed at one time, with what alignment wastes between blocks: a lower bound."""
-    return busiest_moment(blocks, align, distances)[1]
+    return busiest_moment(blocks, align, pairs)[1]
 
 
-def busiest_moment(blocks: Sequence[Block], align: int = 1, distances: Distances | None = None) -> tuple[int, int]:
+def busiest_moment(blocks: Sequence[Block], align: int = 1, pairs: Pairs | None = None) -> tuple[int, int]:
     """The first time at which most bytes are needed, and how many."""
+    distances = Distances(blocks, pairs or {}, align)
     moments = sorted({block.lower for block in blocks})
     loads = [(moment, _load_at([b for b in blocks if b.lower <= moment < b.upper], align)
-              - (distances.saved_at(moment) * align if distances else 0)) for moment in moments]
+              - distances.saved_at(moment) * align) for moment in moments]
     return max(loads, key=lambda found: found[1], default=(0, 0))
 
 
@@ -40,24 +38,19 @@ def _load_at(alive: Sequence[Block], align: int) -> int:
     return sum(rounded(b.size, align) for b in alive) - max(rounded(b.size, align) - b.size for b in alive)
 
 
-def rounded(size: int, align: int) -> int:
-    """`size` up to a multiple of `align`."""
-    return -(-size // align) * align
-
-
 class Heights:
     """The heights up to `limit` bytes that stacks of some of `blocks` can have."""
 
     _MOST_UNITS = 1 << 22  # beyond that, what is gained is less than what the sums cost
 
-    def __init__(self, blocks: Sequence[Block], align: int, limit: int, distances: Distances | None = None) -> None:
+    def __init__(self, blocks: Sequence[Block], align: int, limit: int, pairs: Pairs | None = None) -> None:
         self._sizes = sorted({block.size for block in blocks})
-        steps = distances.steps() if distances else [{rounded(block.size, align) // align} for block in blocks]
+        steps = Distances(blocks, pairs or {}, align).steps()
         unit = math.gcd(*(step for several in steps for step in several))
         self._unit = unit * align
         units = limit // self._unit + 1
-        self._sums = -1 if units > self._MOST_UNITS else _sums([[s // unit for s in several] for several in steps],
-                                                               units)
+        reached = ((step // unit for step in several) for several in steps)
+        self._sums = -1 if units > self._MOST_UNITS else _sums(reached, units)
 
     def at_least(self, height: int) -> int:
         """The lowest height from `height` on, or `height` itself when there is none up to the limit."""
@@ -73,7 +66,7 @@ class Heights:
         return (first + (above & -above).bit_length() - 1) * self._unit
 
 
-def _sums(steps: Sequence[Sequence[int]], units: int) -> int:
+def _sums(steps: Iterable[Iterable[int]], units: int) -> int:
     """A number whose bit k says that k is a sum of steps, at most one from each of `steps`, for k up to `units`."""
     sums, mask = 1, (1 << (units + 1)) - 1
     for several in steps:

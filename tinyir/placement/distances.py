@@ -19,10 +19,9 @@ import numpy as np
 
 from ..diag import error
 from ..ir import Array
-from .block import Block
-from .bounds import rounded
+from .block import Block, rounded
 
-__all__ = ["Distances", "Pairs", "check_pairs", "part_of"]
+__all__ = ["Distances", "Pairs", "check_pairs", "part_of", "without_chains"]
 
 Pairs = Mapping[tuple[int, int], int]
 """(upper, lower) block: the least offset of the upper minus offset of the lower, bytes, if that is less than usual."""
@@ -40,6 +39,13 @@ def check_pairs(blocks: Sequence[Block], pairs: Pairs) -> None:
     if middle:
         raise error(f"block {min(middle)} has the distance 0 to one block above it and to one below it",
                     help="one of the two distances should be 1 at least")
+
+
+def without_chains(pairs: Pairs) -> dict[tuple[int, int], int]:
+    """The pairs, with a distance of 1 for 0 where the lower block is the upper one of another pair of distance 0."""
+    uppers = {upper for (upper, _), distance in pairs.items() if distance == 0}
+    return {(upper, lower): 1 if distance == 0 and lower in uppers else distance
+            for (upper, lower), distance in pairs.items()}
 
 
 def part_of(pairs: Pairs, numbers: Sequence[int]) -> dict[tuple[int, int], int]:

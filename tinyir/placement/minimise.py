@@ -20,7 +20,7 @@ from ..diag import error
 from ..ir import Array
 from .block import Block, Placement
 from .bounds import Heights, load
-from .distances import Distances, Pairs, check_pairs, part_of
+from .distances import Pairs, check_pairs, part_of
 from .greedy import peak_of, place_greedily
 from .problem import Problem, split
 from .search import Ordering, Outcome, Search
@@ -63,9 +63,9 @@ class _Minimiser:
     def __init__(self, blocks: Sequence[Block], pairs: Pairs, align: int, enough: int, nodes: int,
                  stop: Callable[[], bool]) -> None:
         self._blocks, self._align, self._enough, self._budget, self._stop = blocks, align, enough, nodes, stop
-        self._pairs, self._distances = pairs, Distances(blocks, pairs, align)
+        self._pairs = pairs
         self.nodes = 0
-        self.bound = load(blocks, align, self._distances)
+        self.bound = load(blocks, align, pairs)
         self.offsets = place_greedily(blocks, align, max(self.bound, enough), pairs)
         self.peak = peak_of(blocks, self.offsets)
         self._groups = [] if self._done else split(blocks)
@@ -74,7 +74,7 @@ class _Minimiser:
         """Bring `bound` and `peak` together, as far as the budget goes."""
         if self._done:
             return
-        self._heights = Heights(self._blocks, self._align, self.peak, self._distances)
+        self._heights = Heights(self._blocks, self._align, self.peak, self._pairs)
         self.bound = min(self._heights.at_least(self.bound), self.peak)
         effort = _FIRST_EFFORT
         while not self._finished:

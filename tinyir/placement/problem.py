@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..ir import Array
-from .block import Block
-from .bounds import rounded
+from .block import Block, rounded
 from .distances import Distances, Pairs
 
 __all__ = ["Problem", "split"]
