@@ -246,10 +246,10 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "method", job.quantization.method) if p.name == "calibrate" else p for p in passes]
     if job.input_layout is not None:
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
-    if job.input == "rows" and not job.graph_only:
-        passes = _with_pull(passes)
     if not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words):
         passes = with_limits(passes, job.limits)
+    if job.input == "rows" and not job.graph_only:
+        passes = _with_pull(passes, level)
     if job.passes is None:
         passes = passes[_behind(passes, level):]
     if job.tensors_only:
@@ -265,9 +265,11 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
 
 
 def _behind(passes: Sequence[Pass], level: Level) -> int:
-    """How many passes lead up to `level`."""
+    """How many passes lead up to `level`: the last of them makes it, or does not work on it any more."""
+    here = LEVELS.index(level)
     reached = [i for i, p in enumerate(passes, 1)
-               if p.to_level is not None and LEVELS.index(p.to_level) <= LEVELS.index(level)]
+               if (p.to_level is not None and LEVELS.index(p.to_level) <= here)
+               or max(LEVELS.index(one) for one in ((p.level,) if isinstance(p.level, str) else p.level)) < here]
     return max(reached, default=0)
 
 
@@ -292,9 +294,13 @@ def _with_io(passes: list[Pass], io: str) -> list[Pass]:
     return [*passes[:at], *parse_pipeline(f"set-io{{io={io}}}"), *passes[at:]]
 
 
-def _with_pull(passes: list[Pass]) -> list[Pass]:
+def _with_pull(passes: list[Pass], level: Level) -> list[Pass]:
     """Ask for the input by rows as soon as the graph is done, in front of what decides how it is executed."""
-    ends = (i for i, p in enumerate(passes) if p.to_level in ("sched", "mem") or p.name == "scan-columns")
+    if level in ("sched", "mem"):
+        raise error(f"--input rows: this text is at level {level}, where it is settled how inputs come",
+                    help="write sched.pull into it, in front of what reads the input")
+    ends = (i for i, p in enumerate(passes)
+            if p.to_level in ("sched", "mem") or p.name == "scan-columns" or p.name.startswith("expand-"))
     at = next(ends, len(passes))
     return [*passes[:at], *parse_pipeline("pull-input"), *passes[at:]]
 
