@@ -37,7 +37,7 @@ class PullInput(Pass):
     """Ask the application for the rows of input images, one after the other."""
 
     name = "pull-input"
-    level: ClassVar[tuple[Level, ...]] = ("graph", "quant", "sched")
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
     to_level: ClassVar[Level] = "sched"
 
     def run(self, module: Module, ctx: Context) -> None:

@@ -56,3 +56,20 @@ def test_wrong_order_is_noticed(model: Path, text: str) -> None:
     with pytest.raises(CompileError, match="returned 1, not 0"):
         run_on_host(replace(program, files={**program.files, "tiny.c": wrong}),
                     random_samples(program.inputs, 1).inputs, compiler=host_compiler())
+
+
+@pytest.mark.parametrize("ram", ["min", "64K"])
+def test_with_a_schedule(run_check: Run, run_tinyc: Run, model: Path, ram: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    assert run_tinyc(model, "--input", "rows", "--ram", ram, "--check", "--report", report).status == 0
+    assert json.loads(report.read_text())["input_streamed"] is True
+
+
+def test_text_that_is_scheduled(run_tinyc: Run, model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "net.tir"
+    assert run_tinyc(model, "--input", "rows", "--emit", "ir", "--stop-after=pull-input", "-o", text).status == 0
+    assert run_tinyc(text, "-o", f"{tmp_path}/").status == 0
+    assert "net_run_rows" in (tmp_path / "net.h").read_text()
+    answer = run_tinyc(text, "--input", "rows", "-o", f"{tmp_path}/")
+    assert answer.status == 1
+    assert "it is settled how inputs come" in answer.err
