@@ -73,8 +73,8 @@ class Way:
 class Scene:
     """A function whose ways are looked for. `recompute` is the share of all multiply-accumulates that may be computed
     again; `memory` says what is stored when; `rows` are the numbers of rows a step to try. A way that needs no more
-    than `enough` bytes is as good as one that needs less: others need as many. `memo` is for providers to keep what
-    they have found, by their name.
+    than `enough` bytes is as good as one that needs less: others need as many. Where it is `tight`, kernels do with the
+    least scratch. `memo` is for providers to keep what they have found, by their name.
     """
 
     func: Func
@@ -84,6 +84,7 @@ class Scene:
     recompute: float = 0.0
     rows: tuple[int, ...] = (1, 2, 4, 8)
     enough: int = 0
+    tight: bool = False
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
 
@@ -102,7 +103,7 @@ class Scene:
         are copied to a ring behind it if they are `kept`.
         """
         cost = self.model.of(op, None if rows is None else max(1, int(rows)), kept)
-        return Work(cost.instructions, cost.code_bytes, cost.scratch_bytes)
+        return Work(cost.instructions, cost.code_bytes, cost.least_scratch_bytes if self.tight else cost.scratch_bytes)
 
 
 Provider = Callable[[Scene, int, int], "Iterable[Way] | None"]

@@ -14,6 +14,9 @@
 Kernels say how they can be tiled (`Op.tilings`), the fastest way first. Everything but the scratch that can be chosen
 is placed; `percent` more than that, or `limit` bytes if there is one, is what the arena may take. A kernel gets the
 fastest tiling whose scratch fits beside the bytes that are in use while it runs, or the smallest where none fits.
+
+The module's attribute `scratch`, where `schedule` has left one, says what counts: `full`, and all stays as it is; a
+number of bytes that the arena may take; or `least`, as if there were none.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ class FitScratch(Pass):
     limit: int = option(0, "bytes that the arena may have, if that is more; 0: no limit")
 
     def run(self, module: Module, ctx: Context) -> None:
+        if module.attrs.get("scratch") == "full":
+            return
         intervals = ctx.analysis(Liveness, module)
         rewriter = self.rewriter(module, ctx)
         for arena in module.arenas.values():
@@ -58,7 +63,8 @@ class FitScratch(Pass):
         align = rewriter.ctx.target.align
         kept = [i for i in intervals if i.slot not in tiled]
         offsets, peak = _placed(kept, align, rewriter.module)
-        budget = max(peak * (100 + self.percent) // 100, self.limit)
+        given = rewriter.module.attrs.get("scratch")
+        budget = given if isinstance(given, int) else max(peak * (100 + self.percent) // 100, self.limit)
         for interval in intervals:
             op = tiled.get(interval.slot)
             if op is None:

@@ -11,9 +11,10 @@
 Every provider of ways (`_ways`) is asked how parts of the network can be run; `_front` finds the points that no other
 beats in peak bytes, multiply-accumulates, modelled instructions and bytes of code. That is done on copies of the
 module: as it is (op by op), with rows prepared, and turned on its side. Which point is taken is told with --remarks and
---stats; all of them are in `ctx.found["schedule"]`. With a limit the arena of each candidate is planned, fastest first,
-until one fits. Float results of a network that is scanned by columns are summed in another order; `scan=rows` keeps
-every bit.
+--stats; all of them are in `ctx.found["schedule"]`. Where bytes are what counts, kernels are to do with little scratch:
+the module's attribute `scratch` says so to `fit-scratch`. With a limit the arena of each candidate is planned, fastest
+first, until one fits. Float results of a network that is scanned by columns are summed in another order; `scan=rows`
+keeps every bit.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Schedule(Pass):
         providers = self._providers()
         ctx.found["schedule"] = {}
         for name in list(module.funcs):
+            module.attrs["scratch"] = self._scratch(limits)
             tried = self._candidates(module, name, ctx, providers, macs or 0.0)
             points = _front(tried)
             chosen = self._chosen(points, limits, speed, name, ctx)
@@ -104,6 +106,12 @@ class Schedule(Pass):
             copy = chosen.applied()
             module.funcs, module.consts = copy.funcs, copy.consts
             module.version += 1
+
+    def _scratch(self, limits: Sizes) -> str | int:
+        """What counts when kernels are tiled, for `fit-scratch`: bytes, how many there are, or speed."""
+        if limits.arena != _NO_LIMIT:
+            return limits.arena
+        return "least" if (self.ram, self.speed) == ("min", "any") else "full"
 
     def _providers(self) -> list[Provider]:
         names = [n for n in self.ways.split("/") if n] or [n for n, _ in WAYS.items() if n != "whole"]
@@ -120,7 +128,8 @@ class Schedule(Pass):
                 continue  # the rows come one after the other
             copy, _ = clone_module(module)
             func = _prepared(copy, name, scan, ctx)
-            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs)
+            tight = module.attrs["scratch"] != "full"
+            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=tight)
             asked = providers[:1] if scan == "layers" else providers
             points = front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops)))
             found += [Candidate(scan, copy, func, point) for point in points]

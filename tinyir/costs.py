@@ -48,8 +48,9 @@ class Cost:
     const_bytes: int = 0
     """Weights, biases and tables."""
     scratch_bytes: int = 0
-    """RAM for a kernel's own use while it runs, where it is tiled for the least (`Op.tilings`); the largest of the
-    kernels, not their sum."""
+    """RAM for a kernel's own use while it runs; the largest of the kernels, not their sum."""
+    least_scratch_bytes: int = 0
+    """The same where kernels are tiled for the least (`Op.tilings`)."""
     call_bytes: int = 0
     """Machine code of the calls."""
     functions: frozenset[tuple[str, int]] = frozenset()
@@ -62,7 +63,8 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.instructions + other.instructions, self.const_bytes + other.const_bytes,
-                    max(self.scratch_bytes, other.scratch_bytes), self.call_bytes + other.call_bytes,
+                    max(self.scratch_bytes, other.scratch_bytes),
+                    max(self.least_scratch_bytes, other.least_scratch_bytes), self.call_bytes + other.call_bytes,
                     self.functions | other.functions)
 
 
@@ -94,6 +96,7 @@ class _Lowered:
     kernels: list[Op]
     const_bytes: int
     scratch_bytes: int
+    least_scratch_bytes: int
 
 
 class CostModel:
@@ -136,7 +139,7 @@ class CostModel:
         if (op, rows) not in self._kernels:
             self._kernels[op, rows] = self._lower(op, rows)
         lowered = self._kernels[op, rows]
-        total = Cost(0, lowered.const_bytes, lowered.scratch_bytes)
+        total = Cost(0, lowered.const_bytes, lowered.scratch_bytes, lowered.least_scratch_bytes)
         for kernel in lowered.kernels:
             total += kernel_cost(kernel, self.target)
         return total + kernel_cost(_keep(op, rows), self.target) if rows is not None and kept else total
@@ -154,13 +157,15 @@ class CostModel:
                 low.in_rows(op, Pace(rows, 1, 0), op.out.shape[1] if op.out.type.rank == 4 else 1)
                 LOWERINGS.get(op.opname)(op, low)
         kernels = [o for o in block.walk() if not _is_frame(o)]
-        scratch = {o.out: o.out.type.size_bytes for o in block.walk() if isinstance(o, Slot) and o.out not in places}
+        slots = [o.out for o in block.walk() if isinstance(o, Slot) and o.out not in places]
+        least = scratch = {slot: slot.type.size_bytes for slot in slots}
         for kernel in kernels:
-            for least in kernel.tilings()[-1:]:
-                value: Value = getattr(kernel, least.operand)
-                if value in scratch:
-                    scratch[value] = BufferType((least.elements,), value.type.dtype).size_bytes
-        return _Lowered(kernels, sum(c.type.size_bytes for c in module.consts.values()), sum(scratch.values()))
+            for tiling in kernel.tilings()[-1:]:
+                slot = getattr(kernel, tiling.operand)
+                if slot in scratch:
+                    least = {**least, slot: BufferType((tiling.elements,), slot.type.dtype).size_bytes}
+        constants = sum(c.type.size_bytes for c in module.consts.values())
+        return _Lowered(kernels, constants, sum(scratch.values()), sum(least.values()))
 
 
 def _is_frame(op: Op) -> bool:
