@@ -38,8 +38,17 @@ class Memory:
         return [sum(self.size(v) for v in self.live_in(i)) for i in range(len(self.ops))]
 
     def single(self, index: int) -> int:
-        """Bytes while op number `index` runs on whole tensors."""
-        return self.before[index] + sum(self.size(r) for r in self.ops[index].results)
+        """Bytes while op number `index` runs on whole tensors, in place if it can."""
+        return self.before[index] + sum(self.size(r) for r in self.ops[index].results) - self._taken_over(index)
+
+    def _taken_over(self, index: int) -> int:
+        """Bytes of the result of an op that lie where an operand lay that dies with it."""
+        op = self.ops[index]
+        for value in (op.operands[i] for i in op.reuses()):
+            root = None if value is None else self.root.get(value, value)
+            if root is not None and self.last[root] == index and self.size(root) == self.size(op.out):
+                return self.size(root)
+        return 0
 
     def size(self, value: Value, rows: int | None = None) -> int:
         """Bytes of a value, or of that many rows of it; 0 for what others store."""

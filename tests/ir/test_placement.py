@@ -13,6 +13,7 @@ from tinyir.diag import CompileError
 from tinyir.placement import Block, Pairs, busiest_moment, place, search, verify
 from tinyir.placement.bounds import Heights
 from tinyir.placement.problem import Problem, split
+from tinyir.placement.relations import RelationSearch
 from tinyir.placement.search import Ordering, Search
 
 UNPLACEABLE = [(0, 1, 3), (1, 2, 2), (0, 3, 2), (0, 4, 1), (2, 4, 1), (3, 4, 1), (2, 5, 1), (1, 6, 1), (3, 6, 1),
@@ -83,6 +84,7 @@ def test_every_capacity_is_decided_right() -> None:
             orderings = [Ordering(problem.size, follow=False), Ordering(-problem.size, follow=True)]
             for capacity in range(needed - 2, least + 1):
                 outcomes = {Search(problem, capacity).run(ordering, 10_000) for ordering in orderings}
+                outcomes.add(RelationSearch(problem, capacity).run(10_000))
                 assert outcomes == {"placed" if capacity >= needed else "impossible"}
 
 
@@ -200,6 +202,10 @@ def test_capacities_with_pairs_are_decided_right() -> None:
             for follow in (False, True):
                 outcome = Search(problem, capacity).run(Ordering(problem.size, follow), 10_000)
                 assert outcome == ("placed" if capacity >= least else "impossible")
+            relations = RelationSearch(problem, capacity)
+            assert relations.run(10_000) == ("placed" if capacity >= least else "impossible")
+            if capacity >= least:
+                verify(blocks, relations.offsets, 1, pairs)
 
 
 def test_sliding_over_one_another() -> None:

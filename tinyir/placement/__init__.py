@@ -6,8 +6,8 @@
 
 `place` tries greedy orders first, then searches exactly; `Placement` carries the offsets, the peak and a proved lower
 bound. The files: `block` the facts, `distances` blocks that slide over each other, `bounds` what no placement can beat,
-`greedy` first answers, `problem` a connected part as arrays, `search` the exact search within one capacity, `minimise`
-the loop over capacities.
+`greedy` first answers, `problem` a connected part as arrays, `search` the exact search within one capacity, `relations`
+another one for blocks that slide, `minimise` the loop over capacities.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ the end, a refutation moves the bound up. Where a search gives up, halving what 
 remains between the two is the gap.
 
 Each capacity is tried with several orderings in turn, in a first round on few nodes, then on twice as many: the time to
-a solution varies by orders of magnitude from one ordering to the next, and rarely all of them are slow.
+a solution varies by orders of magnitude from one ordering to the next, and rarely all of them are slow. Where blocks
+slide over each other, half of the nodes go to another kind of search first (`relations`).
 
 The budget counts nodes, not seconds: the same blocks get the same offsets on every machine.
 """
@@ -23,12 +24,14 @@ from .bounds import Heights, load
 from .distances import Pairs, check_pairs, part_of
 from .greedy import peak_of, place_greedily
 from .problem import Problem, split
+from .relations import MOST_BLOCKS, RelationSearch
 from .search import Ordering, Outcome, Search
 
 __all__ = ["DEFAULT_NODES", "place"]
 
 DEFAULT_NODES = 20_000  # one or two seconds where all of them are needed, which is rare
 _FIRST_EFFORT = 4000   # nodes for one capacity in the first round, for all orderings together
+_RELATION = 10         # a decision about two blocks takes as long as so many nodes
 
 
 def place(blocks: Sequence[Block], align: int = 1, *, pairs: Pairs | None = None, capacity: int | None = None,
@@ -120,8 +123,15 @@ class _Minimiser:
 
     def _search(self, blocks: Sequence[Block], pairs: Pairs, target: int, effort: int) -> tuple[Outcome, list[int]]:
         problem = Problem.of(blocks, self._align, pairs)
+        outcome: Outcome
+        if pairs and len(blocks) <= MOST_BLOCKS:
+            relations = RelationSearch(problem, target)
+            outcome = relations.run(effort // (2 * _RELATION) + 1, self._stop)
+            self.nodes += relations.nodes * _RELATION
+            if outcome != "stopped":
+                return outcome, relations.offsets
         search, orderings = Search(problem, target), _orderings(problem)
-        outcome: Outcome = "stopped"
+        outcome = "stopped"
         for ordering in orderings:
             outcome = search.run(ordering, effort // len(orderings) + 1, self._stop)
             if outcome != "stopped":
