@@ -1,6 +1,6 @@
 """The memory plan of a module at mem level as facts: what is where when, and what activations alone would need.
 
-    plan = memory_plan(module)
+    plan = memory_plan(module, target)
     plan.arena_bytes          18,160       sizeof(arena)
     plan.activation_bytes     16,000       the least arena for everything but the kernels' scratch, placed anew
     plan.scratch_bytes         2,160       what scratch adds to that
@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinyir.clone import clone_module
 from tinyir.ir import Func, Module, Value
 from tinyir.loops import base_of, bases_of, slot_lives
 from tinyir.opdef import Op
 from tinyir.ops.mem import Loop, Slot
-from tinyir.overlap import least_distances
-from tinyir.placement import Block, place
+from tinyir.pass_manager import Context
+from tinyir.registry import PASSES
+from tinyir.target import Target
 
 __all__ = ["LoopSpan", "MemoryPlan", "PlannedSlot", "memory_plan"]
 
@@ -64,38 +66,36 @@ class MemoryPlan:
         return self.arena_bytes - self.activation_bytes
 
 
-def memory_plan(module: Module) -> MemoryPlan:
+def memory_plan(module: Module, target: Target) -> MemoryPlan:
     """The plan of a module whose slots are placed."""
     arena_bytes = sum(arena.size or 0 for arena in module.arenas.values())
     slots: list[PlannedSlot] = []
     calls: list[str] = []
     loops: list[LoopSpan] = []
-    activations = dict.fromkeys(module.arenas, 0)
     for func in module.funcs.values():
-        for name, size in _activations(func).items():
-            activations[name] = max(activations[name], size)
         numbers = _call_numbers(func, len(calls))
         slots += _slots(func, numbers)
         loops += _loops(func, numbers)
         calls += [op.opname for op in func.block.walk() if op.writes]
     # What is placed without scratch can only be worse by the limits of the search.
-    return MemoryPlan(arena_bytes, min(sum(activations.values()), arena_bytes), tuple(calls), tuple(slots),
-                      tuple(loops))
+    activations = min(_activation_bytes(module, target), arena_bytes) if arena_bytes else 0
+    return MemoryPlan(arena_bytes, activations, tuple(calls), tuple(slots), tuple(loops))
 
 
-def _activations(func: Func) -> dict[str, int]:
-    """For each arena the least bytes for the slots that are no scratch."""
-    lives = slot_lives(func.block)
-    kept = [slot for slot in lives if not _is_scratch(slot)]
-    pairs = least_distances(func.block, {slot: lives[slot] for slot in kept})
-    found: dict[str, int] = {}
-    for arena in dict.fromkeys(slot.arena for slot in kept):
-        own = [slot for slot in kept if slot.arena is arena]
-        number = {slot: index for index, slot in enumerate(own)}
-        blocks = [Block(lives[s][0], lives[s][1] + 1, s.out.type.size_bytes) for s in own]
-        near = {(number[a], number[b]): distance for (a, b), distance in pairs.items() if a in number and b in number}
-        found[arena.name] = place(blocks, getattr(arena, "align", 16), pairs=near).peak
-    return found
+def _activation_bytes(module: Module, target: Target) -> int:
+    """The least bytes for the slots that are no scratch: those of scratch go into an arena of their own, in a copy."""
+    copy, _ = clone_module(module)
+    kept = list(copy.arenas.values())
+    others = {arena: copy.add_arena(f"{arena.name}_scratch", arena.align) for arena in kept}
+    for slot in [op for op in copy.walk() if isinstance(op, Slot)]:
+        if slot.arena in others and _is_scratch(slot):
+            slot.replace_operand(0, others[slot.arena])
+        slot.__dict__["offset"] = None
+    for arena in copy.arenas.values():
+        arena.size = None
+    pass_ = PASSES.get("plan-arena")()
+    pass_.run(copy, Context(target, current_pass=pass_.name))
+    return sum(arena.size or 0 for arena in kept)
 
 
 def _is_scratch(slot: Slot) -> bool:

@@ -75,7 +75,7 @@ def _memory(compiled: Compiled) -> dict[str, Any]:
     module, context = compiled.module, compiled.context
     if module.level != "mem":
         return {}
-    plan = memory_plan(module)
+    plan = memory_plan(module, context.target)
     cost = CostModel(context.target, module.attrs).module(module)
     bound = context.stats.get("plan-arena", {}).get("lower-bound-bytes")
     return {"activation_bytes": plan.activation_bytes, "scratch_bytes": plan.scratch_bytes,

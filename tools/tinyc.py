@@ -223,7 +223,7 @@ class _Run:
         from .plot import plot
 
         front = front_of(compiled.context, compiled.facts.const_bytes)
-        plan = memory_plan(compiled.module) if compiled.module.level == "mem" else None
+        plan = memory_plan(compiled.module, compiled.context.target) if compiled.module.level == "mem" else None
         if front is None and plan is None:
             raise error("there is nothing to draw: no schedule was chosen, and nothing is lowered to memory",
                         help="leave --stop-after and --passes out, or let them have schedule, or end with "

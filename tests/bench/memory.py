@@ -139,7 +139,7 @@ def measure(case: Case, mode: str, folder: Path, *, run: bool) -> Row:
 
 def figures(compiled: Compiled, timed: Timing) -> Row:
     """What is known without running it."""
-    facts, plan = compiled.facts, memory_plan(compiled.module)
+    facts, plan = compiled.facts, memory_plan(compiled.module, compiled.context.target)
     front = front_of(compiled.context, facts.const_bytes)
     return {"arena_bytes": facts.arena_bytes, "activation_bytes": plan.activation_bytes, "macs": facts.macs,
             "macs_layerwise": facts.macs_layerwise, "const_bytes": facts.const_bytes,

@@ -147,7 +147,7 @@ def test_scratch_is_what_one_kernel_writes_and_nobody_reads() -> None:
     model = Path("net.onnx")
     onnx.save(conv_net(), model)
     compiled = compile_job(Job(str(model), target="cortex-m4"))
-    plan = memory_plan(compiled.module)
+    plan = memory_plan(compiled.module, compiled.context.target)
     assert plan.arena_bytes == compiled.facts.arena_bytes
     assert plan.calls
     for slot in plan.slots:
@@ -163,7 +163,7 @@ def test_what_a_fold_carries_along_is_no_scratch() -> None:
     folds = [op for op in module.walk() if getattr(op, "held", ())]
     assert folds
     held = {getattr(op, name).name for op in folds for name in op.held}  # type: ignore[attr-defined]
-    assert not any(slot.scratch and slot.name in held for slot in memory_plan(module).slots)
+    assert not any(slot.scratch and slot.name in held for slot in memory_plan(module, Context().target).slots)
 
 
 def _graph() -> str:
