@@ -294,6 +294,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(known))
     parser.add_argument("--bytes", action="store_true", help="compile only")
+    parser.add_argument("--keep", metavar="FOLDER", type=Path,
+                        help="where the int8 models that are made here are kept, and looked for")
     parser.add_argument("--write-only", action="store_true", help="measure nothing, write MEMORY.md anew")
     options = parser.parse_args()
     unknown = [name for name in options.models if name not in known]
@@ -304,7 +306,8 @@ def main() -> int:
     for name in () if options.write_only else options.models or known:
         case = known[name]
         with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
-            results[name] = measure_case(case, results.get(name, {}), Path(folder), run=not options.bytes)
+            results[name] = measure_case(case, results.get(name, {}), options.keep or Path(folder),
+                                         run=not options.bytes)
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     (HERE / "MEMORY.md").write_text(report(results))
     print_bytes(results)
