@@ -6,7 +6,7 @@
      *
      *   Calls 0 to 5, row by row:
      *   conv_0_row           320      3136       0..2  1 new row of 25, 5x64 i8
-     *   conv_0               640      1856       0..2  a ring of 2 of 25 rows, 5x64 i8
+     *   conv_0               640      1856       0..2  a ring of 2 rows of 25, 5x64 i8
      *   conv_0_columns       160       960       0..0  scratch, 40 u32
 """
 
@@ -45,7 +45,7 @@ def _introduction(program: Program) -> str:
     if any(a.offset < b.offset + b.value.type.size_bytes and b.offset < a.offset + a.value.type.size_bytes
            and a.first <= b.last and b.first <= a.last and a.arena is b.arena
            for i, a in enumerate(program.slots) for b in program.slots[:i]):
-        text += "\n * Where two slots share bytes in the same calls, one fills as rows of the other are needed no more."
+        text += "\n * Of slots that share bytes in the same calls, one is written where the other is needed no more."
     return text
 
 
@@ -78,7 +78,8 @@ def _holds(program: Program, slot: PlacedSlot) -> str:
         if name in kernel.fresh:
             return f"{rows} new row{'s' if rows > 1 else ''} of {height}, {describe(shape[2:], dtype)}"
         if rows < height:
-            return f"a ring of {rows} of {height} rows, {describe(shape[2:], dtype)}"
+            kept = "1 row" if rows == 1 else f"a ring of {rows} rows"
+            return f"{kept} of {height}, {describe(shape[2:], dtype)}"
         return describe(shape, dtype)
     held = isinstance(kernel, RowKernel) and name in kernel.held
     scratch = kernel.writes.index(getattr(kernel, name)) > 0 and not held

@@ -17,7 +17,7 @@ from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 
 from .kernels.base import Kernel
 from .kernels.pull import PullRows
-from .text import RESERVED, c_identifier, c_type
+from .text import RESERVED, c_identifier, c_type, readable
 
 __all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
 
@@ -199,10 +199,10 @@ def _name_tensors(program: Program) -> None:
     for op in program.module.main.block.walk():
         for const in (root_of(v) for v in op.reads if isinstance(op, Kernel)):
             if isinstance(const, Const) and const not in program.consts:
-                name = symbols.fresh(f"{program.symbol}_{c_identifier(const.name)}")
+                name = symbols.fresh(f"{program.symbol}_{c_identifier(readable(const.name))}")
                 program.consts[const] = program.roots[const] = name
         if isinstance(op, Slot):
-            program.roots[op.out] = locals_.fresh(c_identifier(op.out.name))
+            program.roots[op.out] = locals_.fresh(c_identifier(readable(op.out.name)))
 
 
 def _pull_of(value: Value) -> PullRows | None:
@@ -261,7 +261,7 @@ def op_text(op: Op) -> str:
     def name(value: Value | None) -> str:
         if value is None:
             return "none"
-        return f"{'@' if isinstance(value, Const) else '%'}{value.name}"
+        return f"{'@' if isinstance(value, Const) else '%'}{readable(value.name)}"
 
     fields = type(op).schema.operands
     reads = [v for f, group in zip(fields, op.operand_groups, strict=True) if not f.written for v in group]

@@ -20,7 +20,8 @@ import numpy as np
 from tinyir.diag import Diagnostic, Unsupported
 from tinyir.types import DType, Shape
 
-__all__ = ["C_TYPES", "RESERVED", "c_float", "c_identifier", "c_int", "c_type", "c_value", "describe", "fill"]
+__all__ = ["C_TYPES", "RESERVED", "c_float", "c_identifier", "c_int", "c_type", "c_value", "describe", "fill",
+           "readable"]
 
 _WHOLE_LINE = re.compile(r"^([ \t]*)\{([a-z_][a-z0-9_]*)\}[ \t]*$\n?", re.MULTILINE)
 _COUNTER = re.compile(r"(row|slot|end)_[0-9]+")
@@ -129,3 +130,27 @@ def c_identifier(name: str) -> str:
 def describe(shape: Shape, dtype: DType) -> str:
     """A type for comments: `1x16x16x8 f32`."""
     return f"{'x'.join(map(str, shape)) or 'scalar'} {dtype}"
+
+
+_LONG = 32
+"""Characters from which on names are shortened."""
+_NOISE = re.compile(r"_?(Dequantize|Quantize)Linear(_[Oo]utput)?(_0)?|_[Oo]utput(_0)?(?=_|$)|ConvBnFusion_")
+
+
+def readable(name: str) -> str:
+    """A long name without what exporters and optimisers put into it: the kinds of nodes that quantise, `output_0`, and
+    names of parts that repeat those of the whole.
+
+        features_features_2_c_c_0_c_0_2_Clip_output_0_QuantizeLinear_Output_row    ->    features_2_c_0_2_Clip_row
+    """
+    if len(name) <= _LONG:
+        return name
+    words = _NOISE.sub("", re.sub(r"[^A-Za-z0-9_]+", "_", name)).strip("_").split("_")
+    at = 0
+    while at < len(words):
+        sizes = range((len(words) - at) // 2, 0, -1)
+        size = next((k for k in sizes if words[at:at + k] == words[at + k:at + 2 * k]
+                     and not all(word.isdigit() for word in words[at:at + k])), 0)
+        del words[at:at + size]
+        at = max(0, at - size) if size else at + 1
+    return "_".join(words) or name

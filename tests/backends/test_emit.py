@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tinyc.backends.c.text import readable
 
 from tinyir import ops
 from tinyir.diag import CompileError, NamedLoc
@@ -265,3 +266,14 @@ def test_dot_shows_ops_and_values() -> None:
         assert "/model/gate" in text
         assert text.count("->") == 6
         lower(module) if module.level == "graph" else None
+
+
+@pytest.mark.parametrize(("name", "short"), [
+    ("conv_1_1", "conv_1_1"),
+    ("features_features_2_c_c_0_c_0_2_Clip_output_0_QuantizeLinear_Output_row", "features_2_c_0_2_Clip_row"),
+    ("ConvBnFusion_W_features.0.0.weight_DequantizeLinear_Output.stream", "W_features_0_0_weight_stream"),
+    ("backbone_stage_1_1_1_1_conv_conv_conv_1", "backbone_stage_1_1_1_1_conv_1"),
+    ("QuantizeLinear_Output_QuantizeLinear_Output", "QuantizeLinear_Output_QuantizeLinear_Output"),
+])
+def test_long_names_become_readable(name: str, short: str) -> None:
+    assert readable(name) == short

@@ -7,7 +7,7 @@
  * options  -O2 --emit c
  * inputs   image 1x6x6x4 f32
  * outputs  pooled 1x3x3x4 f32, mean 1x1x1x4 f32
- * memory   arena 1152 bytes, constants 16 bytes
+ * memory   arena 576 bytes, constants 16 bytes
  * work     0 multiply-accumulates in 4 calls
  */
 
@@ -45,13 +45,14 @@ extern const float net_gain[4]; /* 4 f32 */
 }
 #endif
 
-/* Memory plan: 1152 bytes. A slot's bytes count from its first call to its last.
+/* Memory plan: 576 bytes. A slot's bytes count from its first call to its last.
+ * Of slots that share bytes in the same calls, one is written where the other is needed no more.
  *
  *   slot        bytes    offset      calls  holds
  *   gate          576         0       0..1  1x6x6x4 f32
- *   product       576       576       1..3  1x6x6x4 f32
+ *   product       576         0       1..3  1x6x6x4 f32
  */
-static uint8_t arena[1152] __attribute__((aligned(16))) NET_ARENA_ATTRIBUTE;
+static uint8_t arena[576] __attribute__((aligned(16))) NET_ARENA_ATTRIBUTE;
 
 /* Functions that the kernels use; which ones depends on the core too. */
 #if defined(__clang__)
@@ -119,11 +120,11 @@ static void sigmoid_f32(const float *restrict x, float *restrict y, int32_t coun
 }
 
 /* k.binary, 1x6x6x4 f32 -> 1x6x6x4 f32: call 1 */
-static void mul_relu_f32(const float *restrict a, const float *restrict b, float *restrict y)
+static void mul_relu_f32(const float *restrict b, float *restrict y)
 {
     for (int32_t i0 = 0; i0 < 36; i0++) {
         for (int32_t i1 = 0; i1 < 4; i1++) {
-            const float value = a[i0 * 4 + i1] * b[i1];
+            const float value = y[i0 * 4 + i1] * b[i1];
             y[i0 * 4 + i1] = tc_relu(value);
         }
     }
@@ -191,8 +192,8 @@ int net_run_hooked(const float *image, float *pooled, float *mean, net_hook hook
 
     /* 1: k.binary(%gate, @gain) -> (%product) {function = mul, act = relu}
      *    ONNX: /model/product */
-    float *const product = (float *)(void *)(base + 576);
-    mul_relu_f32(gate, net_gain, product);
+    float *const product = (float *)(void *)(base + 0);
+    mul_relu_f32(net_gain, product);
     if (hook != NULL) {
         hook(user, 1, product, 576u);
     }

@@ -7,7 +7,7 @@
  * options  -O2 --emit c
  * inputs   image 1x6x6x4 f32
  * outputs  pooled 1x3x3x4 f32, mean 1x1x1x4 f32
- * memory   arena 1152 bytes, constants 16 bytes
+ * memory   arena 576 bytes, constants 16 bytes
  * work     0 multiply-accumulates in 4 calls
  */
 

@@ -51,9 +51,9 @@ extern const float rows_w2_zero[8]; /* 8 f32 */
  *
  *   Calls 0 to 4, row by row:
  *   image_rows_row       144       144       0..2  2 new rows of 24, 6x3 f32
- *   image_rows            72       288       0..4  a ring of 1 of 24 rows, 6x3 f32
+ *   image_rows            72       288       0..4  1 row of 24, 6x3 f32
  *   a_row                 48        96       1..4  1 new row of 12, 3x4 f32
- *   a                     96         0       0..4  a ring of 2 of 12 rows, 3x4 f32
+ *   a                     96         0       0..4  a ring of 2 rows of 12, 3x4 f32
  */
 static uint8_t arena[360] __attribute__((aligned(16))) ROWS_ARENA_ATTRIBUTE;
 
