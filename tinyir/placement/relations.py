@@ -7,7 +7,8 @@
 Here a decision is that of two blocks that meet one is the upper one; what follows from it for the offsets of both, and
 for others that have no room any more on one side, is drawn until nothing changes (as in job-shop scheduling: Carlier
 and Pinson, "An Algorithm for Solving the Job-Shop Problem", 1989). When all is decided the least offsets are a
-placement. Each decision costs O(N^2 S) for N blocks in S sections, so this is for hundreds of blocks at most.
+placement. Each decision costs O(N (N + M)) for N blocks and M members of all sections together, so this is for hundreds
+of blocks at most.
 """
 
 from __future__ import annotations
@@ -47,16 +48,12 @@ class RelationSearch:
         self.nodes = 0
         self.offsets: list[int] = []
         self._problem = problem
-        count, sections = len(problem.blocks), len(problem.load)
+        count = len(problem.blocks)
         self._above = problem.size + np.zeros((count, 1), np.int64) if problem.above is None else problem.above
-        self._alive = np.zeros((count, sections), np.int64)
-        for section in range(sections):
-            self._alive[problem.members_of(section), section] = 1
-        self._saved = self._alive.T @ problem.size - problem.load
+        self._saved = self._at_each_time(problem.size[None, :])[0] - problem.load
         self._highest = np.array([(capacity - block.size) // problem.align for block in problem.blocks])
         self._top = (capacity + problem.slack) // problem.align
-        # of two blocks that meet: how many units of the lower one are below the upper one, and of the upper one above
-        self._below = np.minimum(self._above, problem.size)
+        self._below = np.minimum(self._above, problem.size)  # units of j that are below i
         pairs = np.triu(problem.overlaps, 1)
         self._first, self._second = np.nonzero(pairs)
         smaller = np.minimum(problem.size[self._first], problem.size[self._second])
@@ -131,7 +128,7 @@ class RelationSearch:
     def _lowest(self, low: Array, must: Array) -> Array:
         """Above each block that must be below, and above what all of those need together that are alive at one time."""
         alone = np.where(must, low + self._above, 0).max(axis=1)
-        together = (np.where(must, self._below, 0) @ self._alive - self._saved).max(axis=1)
+        together = (self._at_each_time(must * self._below) - self._saved).max(axis=1)
         found: Array = np.maximum(alone, together)
         return found
 
@@ -139,7 +136,12 @@ class RelationSearch:
         """Below each block that must be above, and so low that all of those have room that are alive at one time."""
         alone = np.where(must, high[:, None] - self._above, _FAR).min(axis=0)
         nearest = np.where(must, self._above, _FAR).min(axis=0)
-        sizes = np.where(must, self._problem.size[:, None], 0).T @ self._alive - self._saved
+        sizes = self._at_each_time(must.T * self._problem.size) - self._saved
         together = (self._top - sizes).min(axis=1) - nearest
         found: Array = np.minimum(alone, np.where(must.any(axis=0), together, _FAR))
+        return found
+
+    def _at_each_time(self, units: Array) -> Array:
+        """[K, S] sums over the blocks that are alive in each section, of [K, N] units of each block."""
+        found: Array = np.add.reduceat(units[:, self._problem.members], self._problem.member_starts, axis=1)
         return found
