@@ -32,6 +32,8 @@ class Target:
     """Alignment of the arena and of every slot, bytes."""
     dsp: bool = False
     """Arm's DSP extension: two 16-bit multiply-accumulates in one instruction (SMLAD), saturation, SXTB16, SMMLA."""
+    mve: bool = False
+    """Arm's vector extension (Helium) with single-precision floats: 16 8-bit multiply-accumulates in one instruction."""
     regions: tuple[Region, ...] = ()
     """The memories of a board; none where their sizes are not known, and nothing is checked."""
     costs: Costs | None = None
@@ -56,7 +58,7 @@ _ALL = (
     Target("cortex-m4", "Armv7E-M with DSP and single-precision FPU", 32, 1, True, dsp=True, costs=_M4),
     Target("cortex-m7", "Armv7E-M with DSP and single-precision FPU, dual issue", 32, 1, True, dsp=True),
     Target("cortex-m33", "Armv8-M mainline with DSP and single-precision FPU", 32, 1, True, dsp=True),
-    Target("cortex-m55", "Armv8.1-M with DSP, FPU and vectors (MVE)", 32, 1, True, dsp=True),
+    Target("cortex-m55", "Armv8.1-M with DSP, FPU and vectors (MVE)", 32, 1, True, dsp=True, mve=True),
     Target("rv32imc", "RISC-V, 32-bit integers, no FPU"),
 )
 TARGETS: dict[str, Target] = {t.name: t for t in _ALL}

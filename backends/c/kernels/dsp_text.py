@@ -17,11 +17,13 @@ __all__ = ["GUARD", "Coding", "asm_function", "float_requantisation", "high_requ
 
 Coding = Literal["paired", "plain"]
 GUARD = "!defined(TINYC_NO_ASM) && defined(__ARM_FEATURE_DSP) && defined(__thumb2__) && defined(__ARM_FP)"
+SPOILED = "r0 r1 r2 r3 r12 lr s0 s2 s3 s4 s5 cc memory"
 _FIRST_SINGLE = 2
 
 
-def asm_function(comment: str, head: str, asm: str, twin: str) -> str:
-    """A function with the parameters `head`, as the instructions `asm` or as the C statements `twin`.
+def asm_function(comment: str, head: str, asm: str, twin: str, guard: str = GUARD, spoiled: str = SPOILED) -> str:
+    """A function with the parameters `head`, as the instructions `asm` or as the C statements `twin`: the former where
+    the preprocessor's condition `guard` holds, and with the words of `spoiled` as what they overwrite.
 
     In `asm` a line is an instruction, a label or a directive; what stands behind `//` becomes a C comment.
     """
@@ -38,7 +40,7 @@ def asm_function(comment: str, head: str, asm: str, twin: str) -> str:
         {
             __asm__ volatile(
                 {asm}
-                : : : "r0", "r1", "r2", "r3", "r12", "lr", "s0", "s2", "s3", "s4", "s5", "cc", "memory");
+                : : : {spoiled});
         }
         #pragma GCC diagnostic pop
         #else
@@ -47,7 +49,8 @@ def asm_function(comment: str, head: str, asm: str, twin: str) -> str:
             {twin}
         }
         #endif
-    """, comment=comment, guard=GUARD, head=head, asm="\n".join(lines), twin=twin)
+    """, comment=comment, guard=guard, head=head, asm="\n".join(lines), twin=twin,
+                spoiled=", ".join(f'"{name}"' for name in spoiled.split()))
 
 
 def _quoted(line: str) -> str:
