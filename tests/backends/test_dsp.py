@@ -256,12 +256,12 @@ def rows_of(kernel: RowKernel, x: Array, expected: Array, rings: tuple[int, int]
     ring, out_ring = rings
     kept = np.full((1, ring, *x.shape[2:]), 85, x.dtype)
     results = {who: np.zeros((1, out_ring, *expected.shape[2:]), expected.dtype) for who in ("C", "numpy")}
-    scratch = np.zeros(kernel.writes[1].shape, np.uint32)
+    scratch = [np.zeros(v.shape, v.type.dtype.numpy) for v in kernel.writes[1:]]
     xs, y = (Argument(BufferType(a.shape, dtype_of(a.dtype))) for a in (kept, results["C"]))
     known = 0
     for begin in range(0, expected.shape[1], step):
         rows = begin, min(begin + step, expected.shape[1])
-        groups = [[xs], [kernel.reads[1]], [y], [kernel.writes[1]]]
+        groups = [[xs], [kernel.reads[1]], [y], [*kernel.writes[1:]] or [None]]
         first, last = kernel.input_rows(rows)
         span = {"rows": rows, "x_base": first % ring, "y_base": begin % out_ring}
         op: Any = type(kernel).build(groups, {**kernel.attrs, **span}, ())
@@ -269,8 +269,9 @@ def rows_of(kernel: RowKernel, x: Array, expected: Array, rings: tuple[int, int]
             kept[:, row % ring] = x[:, row]
         known = max(known, last)
         stream = kernel.reads[1].data
-        call_in_c(op, {id(xs): kept, id(kernel.reads[1]): stream, id(kernel.writes[1]): scratch, id(y): results["C"]})
-        op.reference(kept, stream, results["numpy"], scratch)
+        spare = {id(value): array for value, array in zip(kernel.writes[1:], scratch, strict=True)}
+        call_in_c(op, {id(xs): kept, id(kernel.reads[1]): stream, id(y): results["C"], **spare})
+        op.reference(kept, stream, results["numpy"], *(scratch or [None]))
         for who, result in results.items():
             found = np.stack([result[0, row % out_ring] for row in range(*rows)])
             assert np.array_equal(found, expected[0, slice(*rows)]), f"{who}, rows {rows}"

@@ -25,6 +25,7 @@ from ..text import fill
 from .base import RowKernel
 from .blocking import Columns, Strip, strips
 from .dsp_conv import lower_conv2d_dsp
+from .mve_conv import lower_conv2d_mve
 from .qborder import Cases, border_bias, cases_of, row_reach, worth_folding
 from .qrequant import stored_from_sums, sum_range
 from .qruns import lane_loops, pixel_blocks, row_runs
@@ -270,7 +271,7 @@ def lower_conv2d(op: QConv2D, low: Lowering) -> None:
     height, width, outputs = op.out.shape[1:]
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
-    if lower_conv2d_dsp(op, weight, bias, low):
+    if lower_conv2d_mve(op, weight, bias, low) or lower_conv2d_dsp(op, weight, bias, low):
         return
     taps = RowTaps(op.x.shape[1], height, op.kernel[0], op.stride[0], op.dilation[0], op.pad[0])
     columns = Columns(op.x.shape[2], width, op.kernel[1], op.stride[1], op.dilation[1], op.pad[1])

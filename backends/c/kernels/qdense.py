@@ -19,6 +19,7 @@ from tinyir.ops.quant import quant_of
 
 from ..text import fill
 from .dsp_dense import lower_dense_dsp
+from .mve_dense import lower_dense_mve
 from .qconv import choose_lanes
 from .qrequant import stored_from_sums, sum_range
 from .qruns import lane_loops, pixel_blocks
@@ -76,7 +77,7 @@ def lower_dense(op: QDense, low: Lowering) -> None:
     """Fold the zero point and prove the requantisation."""
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
-    if lower_dense_dsp(op, weight, bias, low):
+    if lower_dense_mve(op, weight, bias, low) or lower_dense_dsp(op, weight, bias, low):
         return
     zero = quant_of(op.x).zero_point
     stored = stored_from_sums(op, (op.x, op.weight), op.clamp, sum_range(op.x.type.dtype, zero, weight, bias), low)

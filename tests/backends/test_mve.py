@@ -1,0 +1,120 @@
+"""Integer kernels with Arm's vector extension: op reference, kernel reference, the C twin on the host and the assembly
+on an emulated Cortex-M55, built by each compiler that is here, agree in every byte; and they do not get slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from tinyc.backends.c.kernels.base import RowKernel
+from tinyc.tools.cores import core_named
+from tinyc.tools.emulator import emulators_for, run_on_target
+from tinyc.tools.program import program_of
+from tinyc.tools.toolchain import core_compiler, routes_present
+
+from tinyir.interp import run
+from tinyir.types import I8
+
+from .harness import COMPILERS, emit
+from .qharness import check_exact, lowered, quantised_module
+from .test_dsp import HOST, Model, convolution, dense, rows_of
+from .test_qconv import Case
+
+pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
+TARGET = "cortex-m55"
+ROUTES = routes_present(TARGET) if emulators_for(core_named(TARGET)) else []
+
+CONVOLUTIONS = {
+    "pointwise": convolution(Case((5, 6, 8), (1, 1), 12)),
+    "pointwise, 16 inputs": convolution(Case((3, 5, 16), (1, 1), 6)),
+    "pointwise, one input": convolution(Case((3, 7, 1), (1, 1), 3)),
+    "pointwise, 20 inputs": convolution(Case((3, 5, 20), (1, 1), 7)),
+    "pointwise, two pixels": convolution(Case((1, 2, 33), (1, 1), 5)),
+    "pointwise, one pixel": convolution(Case((1, 1, 64), (1, 1), 2)),
+    "pointwise, 300 inputs": convolution(Case((2, 3, 300), (1, 1), 4), least=True),
+    "pointwise with stride": convolution(Case((7, 7, 4), (1, 1), 6, stride=(2, 2))),
+    "3x3": convolution(Case((8, 8, 16), (3, 3), 8, pad=(1, 1, 1, 1))),
+    "3x3, three channels": convolution(Case((9, 7, 3), (3, 3), 16, pad=(1, 1, 1, 1), x_zero=-128)),
+    "3x3, odd channels": convolution(Case((5, 4, 5), (3, 3), 9, pad=(1, 1, 1, 1))),
+    "3x3 stride 2": convolution(Case((9, 8, 4), (3, 3), 6, stride=(2, 2), pad=(0, 0, 1, 1))),
+    "10x4 of one channel": convolution(Case((20, 10, 1), (10, 4), 8, stride=(2, 2), pad=(4, 1, 5, 1), x_zero=83)),
+    "5x5 on a small image": convolution(Case((3, 2, 12), (5, 5), 4, pad=(2, 2, 2, 2))),
+    "wide padding": convolution(Case((2, 3, 4), (3, 7), 4, pad=(1, 6, 1, 6))),
+    "rows dilated": convolution(Case((9, 6, 4), (3, 3), 6, pad=(2, 1, 2, 1), dilation=(2, 1))),
+    "batch": convolution(Case((5, 5, 4), (3, 3), 4, pad=(1, 1, 1, 1), batch=3)),
+    "one scale": convolution(Case((5, 5, 8), (3, 3), 8, one_scale=True, pad=(1, 1, 1, 1))),
+    "no bias": convolution(Case((5, 5, 8), (3, 3), 8, bias=None)),
+    "great biases": convolution(Case((4, 4, 8), (1, 1), 8, bias=2**25)),
+}
+
+
+def check_twin(model: Model, kernel: str) -> None:
+    """The kernel is the one for the core, and its C twin is exact."""
+    module, _ = lowered(quantised_module(*model), TARGET)
+    assert kernel in [op.opname for op in module.walk()]
+    check_exact(*model, builds=HOST[:1], target=TARGET)
+
+
+def instructions_of(model: Model, route: Any, level: str = "-O2") -> int:
+    """The assembly is exact; what it took."""
+    arrays = [a for a, _ in model[1]]
+    expected = run(quantised_module(*model), arrays)[0]
+    module, _ = lowered(quantised_module(*model), TARGET)
+    done = run_on_target(program_of(module, "net", emit(module)), [tuple(arrays)], TARGET,
+                         compiler=core_compiler(TARGET, prefer=route), flags=("-std=c99", level))
+    found = done.outputs[0][0]
+    assert np.array_equal(found, expected), f"{np.sum(found != expected)} of {expected.size} differ"
+    return done.instructions or 0
+
+
+def on_core(models: Sequence[Model], route: Any) -> None:
+    """-O3 is where gcc clones functions for constant arguments."""
+    for model in models:
+        instructions_of(model, route, "-O3")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution(name: str) -> None:
+    check_twin(CONVOLUTIONS[name], "k.conv2d_mve")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_convolutions_on_core(route: Any) -> None:
+    on_core(list(CONVOLUTIONS.values()), route)
+
+
+LAYERS = [(1, 64, 10), (3, 33, 7), (2, 5, 1), (2, 102, 64), (1, 640, 129), (1, 16, 8)]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_dense(layer: tuple[int, int, int]) -> None:
+    check_twin(dense(*layer, I8, least=True), "k.dense_mve")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_dense_on_core(route: Any) -> None:
+    on_core([dense(*layer, I8, least=True) for layer in LAYERS], route)
+
+
+ROWS = {
+    "pointwise": convolution(Case((11, 7, 8), (1, 1), 6)),
+    "pointwise, odd channels": convolution(Case((11, 6, 7), (1, 1), 5)),
+    "3x3": convolution(Case((11, 7, 8), (3, 3), 6, pad=(1, 1, 1, 1))),
+    "3x3 stride 2": convolution(Case((11, 8, 3), (3, 3), 6, stride=(2, 2), pad=(0, 0, 1, 1))),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(name: str) -> None:
+    model = ROWS[name]
+    x = model[1][0][0]
+    expected = run(quantised_module(*model), [x])[0]
+    module, _ = lowered(quantised_module(*model), TARGET)
+    kernel = next(op for op in module.walk() if isinstance(op, RowKernel))
+    assert kernel.opname.endswith("_mve")
+    height = expected.shape[1]
+    for rings, step in [((7, 2), 1), ((7, 3), 2), ((9, 5), 3), ((11, 4), 2), ((7, height), 2), ((11, height), 4)]:
+        rows_of(kernel, x, expected, rings, step)
