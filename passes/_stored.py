@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from tinyir.ir import Argument, Const, Func, Value
+from tinyir.opdef import Op
 from tinyir.ops import Reinterpret, Reshape, Return
 
 __all__ = ["Memory"]
@@ -44,11 +45,12 @@ class Memory:
     def _taken_over(self, index: int) -> int:
         """Bytes of the result of an op that lie where an operand lay that dies with it."""
         op = self.ops[index]
-        for value in (op.operands[i] for i in op.reuses()):
-            root = None if value is None else self.root.get(value, value)
-            if root is not None and self.last[root] == index and self.size(root) == self.size(op.out):
-                return self.size(root)
-        return 0
+        return self.size(op.out) if any(self.last[v] == index for v in self.reusable(op)) else 0
+
+    def reusable(self, op: Op) -> list[Value]:
+        """The stored values whose bytes the result of an op may take over, if nobody else needs them any more."""
+        values = [self.root.get(v, v) for v in (op.operands[i] for i in op.reuses()) if v is not None]
+        return [v for v in values if self.size(v) == self.size(op.out) > 0]
 
     def size(self, value: Value, rows: int | None = None) -> int:
         """Bytes of a value, or of that many rows of it; 0 for what others store."""

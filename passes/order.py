@@ -100,13 +100,15 @@ class _Graph:
 
     `needs[i]` are the ops that have to run before op i, `made[i]` is the size of what it makes, `dead[i]` of that part
     of it which nobody reads; `read[i]` are the values that it reads, size and readers. Readers behind the part are a
-    bit that is never set. `start` bytes are needed in front of the part.
+    bit that is never set. `over[i]` are the readers of those that its result may take the place of. `start` bytes are
+    needed in front of the part.
     """
 
     needs: list[int]
     made: list[int]
     read: list[list[tuple[int, int]]]
     dead: list[int]
+    over: list[list[int]]
     start: int
 
     @staticmethod
@@ -122,13 +124,15 @@ class _Graph:
             [[(memory.size(v), readers[v]) for v in dict.fromkeys(memory.root.get(v, v) for v in op.reads)
               if memory.size(v)] for op in ops],
             [sum(memory.size(r) for r in op.results if not readers.get(r)) for op in ops],
+            [[readers[v] for v in memory.reusable(op)] for op in ops],
             sum(memory.size(v) for v in live))
 
     def run(self, op: int, done: int, live: int) -> tuple[int, int]:
         """The bytes while an op runs behind the ops `done`, with `live` bytes needed, and those needed then."""
-        peak, after = live + self.made[op], done | 1 << op
+        needed, after = live + self.made[op], done | 1 << op
         freed = sum(size for size, readers in self.read[op] if readers & ~after == 0)
-        return peak, peak - freed - self.dead[op]
+        taken = self.made[op] if any(readers & ~after == 0 for readers in self.over[op]) else 0
+        return needed - taken, needed - freed - self.dead[op]
 
     def search(self, states: int) -> tuple[int, list[int], bool]:
         """The least peak that was found, the order that has it, and whether that is proved."""
