@@ -91,12 +91,10 @@ def _grown(scene: Scene, strips: Strips, end: int) -> Strips | None:
     """The segment with one more op in front."""
     first = strips.first - 1
     op = scene.ops[first]
-    if not can_stream(op) or folds_rows(op) or tile_problem(op, scene.ops[first:end]) is not None:
-        return None
-    if any(isinstance(user, Transpose) and scene.memory.place.get(user, end) < end for user in op.out.users):
+    if not can_stream(op) or not _can_be_cut(op, scene, first, end):
         return None
     if scene.memory.needed_behind(op.out, end):
-        own = [span for count in _COUNTS for span in equal_parts(op.out.shape[2], count)]
+        own = [span for count in _COUNTS for span in equal_parts(_width(op), count)]
         strips.starve(own)
         strips.need(op.out, own)
     if op.out in strips.spans:
@@ -109,10 +107,32 @@ def _grown(scene: Scene, strips: Strips, end: int) -> Strips | None:
     return strips
 
 
+def _can_be_cut(op: Op, scene: Scene, first: int, end: int) -> bool:
+    """Whether the op, the first of a segment, can run in strips: so can the others, if they do not read it."""
+    inside = {other for other in scene.ops[first:end] if other in op.out.users or isinstance(other, Transpose)} | {op}
+    if isinstance(op, Transpose) and folds_rows(op):
+        return not any(user in inside for user in op.out.users)
+    turned = all(tile_problem(user, inside) is None for user in inside if isinstance(user, Transpose))
+    return turned and not folds_rows(op) and tile_problem(op, inside) is None
+
+
+def _turns_stored(scene: Scene, first: int, end: int) -> bool:
+    """Whether the segment turns an image to NCHW that is computed before it."""
+    turned = [op.x.op for op in scene.ops[first:end] if isinstance(op, Transpose) and folds_rows(op)]
+    return any(op is None or scene.memory.place[op] < first for op in turned)
+
+
+def _width(op: Op) -> int:
+    """Columns of the image that the op makes, turned or not."""
+    return op.x.shape[2] if isinstance(op, Transpose) and folds_rows(op) else op.out.shape[2]
+
+
 def _need_operands(op: Op, strips: Strips) -> None:
     out = strips.spans[op.out]
     strips.starve(out)
     used: list[Span] | None = None
+    if isinstance(op, Transpose) and folds_rows(op):
+        strips.need(op.x, out)
     for index, value in enumerate(op.operands if isinstance(op, Spatial) else ()):
         if isinstance(op, Spatial) and value is not None and not isinstance(value, Const) and is_image(value):
             spans = [op.input_span(span, "columns", index) for span in out]
@@ -134,7 +154,7 @@ def strips(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     if found.again.min() > most:
         return None
     good = [index for index in range(len(_COUNTS)) if found.again[index] <= most and index not in found.starved]
-    if end - first < 2 or not good:
+    if end - first < 2 or not good or _turns_stored(scene, first, end):
         return []
     return _ways(scene, (first, end), found, good, row_schedule(scene, first, end, scene.rows[0]), ())
 
@@ -145,7 +165,7 @@ def _ways(scene: Scene, span: tuple[int, int], strips: Strips, good: Sequence[in
     ops = scene.ops[slice(*span)]
     peaks, held = strip_bytes(scene, span, strips, schedule)
     works = [scene.work(op, rate(schedule, index)) for index, op in enumerate(ops)]
-    widths = [strips.share(op.out) / op.out.shape[2] for op in ops]
+    widths = [strips.share(op.out) / _width(op) for op in ops]
     copied = [op.out.type.size_bytes // 2 if fresh else 0 for op, fresh in zip(ops, schedule.fresh, strict=True)]
     spent = sum((work.instructions + more) * width for work, more, width in zip(works, copied, widths, strict=True))
     found = []

@@ -65,7 +65,13 @@ class TileOps:
         self.inner(made)
 
     def _transposed(self, op: Transpose, box: Box) -> Op:
-        """A transposition of what the tile needs of a stored value: rows and columns lie along other axes there."""
+        """A transposition of what the tile needs of a stored value, where rows and columns lie along other axes; or of
+        what it computes, to where they do.
+        """
+        if op.x in self.values:
+            x = self._operand(op, op.x, box)
+            assert x is not None
+            return Transpose(x, op.perm)
         begin, shape = [0] * 4, list(op.x.shape)
         for axis, span in zip((1, 2), box, strict=True):
             begin[op.perm[axis]], shape[op.perm[axis]] = span.begin, span.extent

@@ -53,9 +53,10 @@ def _is_read_in_place(op: Slice) -> bool:
 def _is_written_in_place(op: Insert, part: Value, roots: dict[Value, Value]) -> bool:
     """Whether the op that computes `part` can do that where it is inserted, and all others can read it there."""
     maker = part.op
-    if maker is None or isinstance(part, (Argument, Const)) or not can_stream(maker) or folds_rows(maker):
+    if maker is None or isinstance(part, (Argument, Const)) or not can_stream(maker):
         return False
-    if not is_image(part) or part.shape[3] != op.whole.shape[3]:
+    turned = isinstance(maker, Transpose) and folds_rows(maker)
+    if not turned and (folds_rows(maker) or not is_image(part) or part.shape[3] != op.whole.shape[3]):
         return False
     users = [user for value in (part, *(v for v, root in roots.items() if root is part)) for user in value.users]
     return all(can_stream(user) or user is op or isinstance(user, (Slice, Yield)) for user in users) \

@@ -21,17 +21,18 @@ of a tile become a sched.stream.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
 from tinyir.diag import UNKNOWN
 from tinyir.geometry import Box
 from tinyir.ir import Func, Level, Module, Value
 from tinyir.opdef import Op
-from tinyir.ops import Empty, Insert, Patch, Slice
+from tinyir.ops import Empty, Insert, Patch, Slice, Transpose
 from tinyir.pace import Keep, Pace
 from tinyir.pass_manager import Context, Pass
 from tinyir.row_schedule import RowSchedule
-from tinyir.tiles import boxes_of, tile_spans
+from tinyir.tiles import boxes_of, tile_spans, turns_out
 from tinyir.types import TensorType
 
 from ._stream_ways import put_in_stream
@@ -89,8 +90,7 @@ class _Expansion:
         for op in (*outer, *inner):
             self._add(op)
         for index, value in enumerate(self.yielded):
-            box = boxes[value]
-            insert = Insert(self.wholes[index], tile.values[value], (0, box.rows.begin, box.columns.begin, 0))
+            insert = Insert(self.wholes[index], tile.values[value], _place(value, boxes[value], self.body))
             self.wholes[index] = self._add(insert, self.patch.results[index].name).out
         if schedule is not None:
             numbers = {tile.values[op.out]: number for number, op in enumerate(self.body) if op.out in tile.values}
@@ -105,6 +105,12 @@ class _Expansion:
             op.out.name = name
         block.insert(block.ops.index(self.patch), op)
         return op
+
+
+def _place(value: Value, box: Box, body: Sequence[Op]) -> tuple[int, ...]:
+    """Where a part of a result begins."""
+    place, op = (0, box.rows.begin, box.columns.begin, 0), value.op
+    return tuple(place[axis] for axis in op.perm) if isinstance(op, Transpose) and turns_out(op, body) else place
 
 
 def _tensor(value: Value) -> TensorType:

@@ -6,7 +6,8 @@
     columns 0..4 of %d need columns 0..5 of %c, and these columns 0..6 of %x; columns 4..8 of %d need 3..8 and 2..8
 
 All exact, from the ops' `input_span`: at the borders nothing is needed of what lies outside. A value that several ops
-read is computed as far as any of them needs it. Rows and columns do not depend on each other.
+read is computed as far as any of them needs it. Rows and columns do not depend on each other. A result may be turned to
+NCHW (`turns_out`); its rows and columns are those of the image.
 
 Source: Lin et al., MCUNetV2: Memory-efficient Patch-based Inference for Tiny Deep Learning, 2021, section 3.1.
 """
@@ -24,9 +25,9 @@ from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
 from .ops.shape import Concat, Slice, Transpose
 
-__all__ = ["Spans", "boxes_of", "check_tiles", "equal_parts", "is_column_slice", "is_image", "is_stored_input",
-           "macs_basis", "needed_box", "part_macs", "recomputed_macs", "spans_of", "tile_problem", "tile_spans",
-           "whole_box"]
+__all__ = ["Spans", "boxes_of", "check_tiles", "equal_parts", "extent_of", "is_column_slice", "is_image",
+           "is_stored_input", "macs_basis", "needed_box", "part_macs", "recomputed_macs", "spans_of", "tile_problem",
+           "tile_spans", "turns_out", "whole_box"]
 
 Spans: TypeAlias = dict[Value, Span]
 """Along one axis: for each value of a group, the part that is computed for a tile."""
@@ -42,6 +43,19 @@ def whole_box(value: Value) -> Box:
     return Box(Span(0, value.shape[1]), Span(0, value.shape[2]))
 
 
+def turns_out(op: Op, inside: Collection[Op]) -> bool:
+    """Whether the op turns an image that is computed in `inside` to NCHW (or NCWH)."""
+    return isinstance(op, Transpose) and op.x.op in inside and op.perm in ((0, 3, 1, 2), (0, 3, 2, 1))
+
+
+def extent_of(value: Value, axis: Axis, inside: Collection[Op]) -> int:
+    """The rows or columns of an image, turned or not."""
+    dimension, op = axis_index(axis), value.op
+    if isinstance(op, Transpose) and turns_out(op, inside):
+        dimension = op.perm.index(dimension)
+    return value.shape[dimension]
+
+
 def needed_box(op: Op, out: Box, operand: int) -> Box:
     """What the part `out` of the result of `op` needs of an operand that is an image."""
     assert isinstance(op, Spatial)
@@ -50,9 +64,11 @@ def needed_box(op: Op, out: Box, operand: int) -> Box:
 
 def spans_of(body: Sequence[Op], results: Spans, axis: Axis) -> Spans:
     """The spans of all values of `body` that the spans `results` of some of them need; of values that it reads too."""
-    found = dict(results)
+    found, inside = dict(results), set(body)
     for op in reversed(body):
         out = found.get(op.out)
+        if out is not None and turns_out(op, inside):
+            found[op.reads[0]] = out.hull(found.get(op.reads[0], out))
         if out is None or not isinstance(op, Spatial):
             continue
         for index, value in enumerate(op.operands):
@@ -68,11 +84,12 @@ def tile_spans(body: Sequence[Op], results: Sequence[Value], count: int, axis: A
 
     Strips have all rows of each value, also those that nobody needs.
     """
-    cut = [equal_parts(value.shape[axis_index(axis)], count) for value in results]
+    inside = set(body)
+    cut = [equal_parts(extent_of(value, axis, inside), count) for value in results]
     found = [spans_of(body, dict(zip(results, spans, strict=True)), axis) for spans in zip(*cut, strict=True)]
     if not strips or axis == "columns":
         return found
-    return [{value: whole_box(value).rows for value in spans} for spans in found]
+    return [{value: Span(0, extent_of(value, axis, inside)) for value in spans} for spans in found]
 
 
 def equal_parts(extent: int, count: int) -> list[Span]:
@@ -135,8 +152,8 @@ def _result_problem(value: Value, inside: Collection[Op], grid: tuple[int, int])
     if not is_image(value):
         return f"%{value.name} is {value.type}, expected one image, [1, H, W, C]"
     for count, axis in zip(grid, _AXES, strict=True):
-        if count > value.shape[axis_index(axis)]:
-            return f"%{value.name} has {value.shape[axis_index(axis)]} {axis}, too few for {count} tiles"
+        if count > extent_of(value, axis, inside):
+            return f"%{value.name} has {extent_of(value, axis, inside)} {axis}, too few for {count} tiles"
     return None
 
 
@@ -146,7 +163,8 @@ def tile_problem(op: Op, inside: Collection[Op]) -> str | None:
         return f"{op.opname} %{op.results[0].name if op.results else ''} is not one image"
     if isinstance(op, Transpose):
         stored = op.x.op not in inside and op.perm[0] == 0 and op.x.type.rank == 4
-        return None if stored else f"%{op.out.name} is transposed before all of it is there"
+        last = turns_out(op, inside) and not any(user in inside for user in op.out.users)
+        return None if stored or last else f"%{op.out.name} is transposed before all of it is there"
     images = [whole_box(v) if v is not None and is_image(v) else whole_box(op.out) for v in op.operands]
     if not isinstance(op, Spatial) or op.part_attrs(whole_box(op.out), images) is None:
         return f"{op.opname} %{op.out.name} needs more than a part of its operands for a part of its result"
