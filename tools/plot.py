@@ -213,7 +213,7 @@ def _draw_slot(drawing: _Drawing, slot: PlannedSlot, kind: str, scales: tuple[_S
     words = f"%{slot.name}"
     fitting = int((right - left - 6) / _LETTER)
     if lower - upper >= 13 and fitting >= 4:
-        shown = words if len(words) <= fitting else words[:fitting - 1] + "…"
+        shown = words if len(words) <= fitting else "…" + words[1 - fitting:]
         drawing.text(left + 4, (upper + lower) / 2 + 4, shown, "label")
 
 
