@@ -2,11 +2,12 @@
 
     tc_columns_paired_i8_12_of4(stream, column, out, outputs, steps)
 
-A *column* holds the inputs of four output pixels (or two, or one) as halves of words, interleaved: for each four inputs
+A *column* holds the inputs of four output pixels (or fewer) as halves of words, interleaved: for each four inputs
 x0 .. x3 of a pixel two words, those of the pixels behind each other. A *stream* holds what the function reads of
 constants in the order in which it does: for each pair of output channels two biases, the weights, and for each of the
 two channels a multiplier and a rounding constant. Sums of two channels and four pixels, two addresses and four
-temporaries take all of the fourteen registers. Columns of two pixels take 4 % more instructions, those of one 40 %.
+temporaries take all of the fourteen registers. Columns of three pixels take as many instructions for each product,
+those of two 4 % more, those of one 40 %.
 
 paired   A word of the stream has four weights as two halves, h = 256 * w1 + w0 and 256 * w3 + w2; the words of the
          column are a = (x3, x1) and b = (256 * x2 - x3 + 127, 256 * x0 - x1 + 127). SMLAD(h, a) + SMLAD(SXTB16(h), b)
@@ -56,6 +57,27 @@ _STEPS = {
     ldrd    r4, r5, [r1, #-8]
     {second}
     """,
+    ("paired", 3): """
+    ldrd    r2, r3, [r0], #8                    // weights of both channels
+    ldm.w   r1!, {r4, r5, r9}
+    {three}
+    sxtb16  r2, r2
+    sxtb16  r3, r3
+    ldm.w   r1!, {r4, r5, r9}
+    {three}
+    """,
+    ("plain", 3): """
+    ldrd    r2, r3, [r0]                        // weights of both channels
+    ldm.w   r1!, {r4, r5, r9}
+    sxtb16  r2, r2
+    sxtb16  r3, r3
+    {three}
+    ldrd    r2, r3, [r0], #8
+    ldm.w   r1!, {r4, r5, r9}
+    sxtb16  r2, r2, ror #8
+    sxtb16  r3, r3, ror #8
+    {three}
+    """,
     ("paired", 2): """
     ldrd    r2, r3, [r0], #8                    // weights of both channels
     ldm.w   r1!, {r4, r5, r8, r9}
@@ -101,14 +123,15 @@ _STEPS = {
 _SUMS = ("r6", "r7", "r8", "r9"), ("r10", "r11", "r12", "lr")
 
 
-def _products(sums: tuple[int, int], weights: tuple[str, str], inputs: tuple[str, str]) -> str:
-    """Sums of two pixels, by number, and both channels."""
+def _products(sums: tuple[int, ...], weights: tuple[str, str], inputs: tuple[str, ...]) -> str:
+    """Sums of some pixels, by number, and both channels."""
     return "\n".join(f"smlad   {_SUMS[channel][pixel]}, {weights[channel]}, {x}, {_SUMS[channel][pixel]}"
                      for channel in (0, 1) for pixel, x in zip(sums, inputs, strict=True))
 
 
 _PRODUCTS = {
     "first": _products((0, 1), ("r2", "r3"), ("r4", "r5")), "second": _products((2, 3), ("r2", "r3"), ("r4", "r5")),
+    "three": _products((0, 1, 2), ("r2", "r3"), ("r4", "r5", "r9")),
     "third": _products((0, 1), ("r2", "r3"), ("r8", "r9")), "fourth": _products((0, 1), ("r12", "lr"), ("r4", "r5")),
 }
 
@@ -311,7 +334,7 @@ def _head(name: str, kind: str) -> str:
             "int32_t steps)")
 
 
-@family(r"columns_(paired|plain)_(i8|u8)_(\d+)_of([124])")
+@family(r"columns_(paired|plain)_(i8|u8)_(\d+)_of([1234])")
 def columns_text(name: str, coding: str, dtype: str, shift: str, pixels: str) -> str:
     """The C of tc_columns_<coding>_<element type of the results>_<shift>_of<pixels>."""
     kind, low, high = _KINDS[dtype]

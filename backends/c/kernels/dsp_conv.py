@@ -188,10 +188,8 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         return columns + (0 if self._whole_words or self.pointwise else self.steps)
 
     def tilings(self) -> tuple[Tiling, ...]:
-        width, most = self.y.shape[2], self.sizes[0]
-        smaller = [(2,) if width % 2 == 0 else (2, 1), (1,)]
         return tuple(Tiling({"sizes": sizes}, "columns", self.scratch_words(sizes))
-                     for sizes in (self.sizes, *(s for s in smaller if s[0] < most)))
+                     for sizes in (self.sizes, *smaller_sizes(self.y.shape[2], self.sizes[0])))
 
     def _lines_text(self) -> str:
         """`lines`: the input rows of the taps, NULL outside the image."""
@@ -260,31 +258,40 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
 
 
 def column_sizes(run: int, width: int) -> tuple[int, ...]:
-    """How many pixels columns have, for runs of `run` pixels that are rows of `width`: four, and what is left over
-    where runs end, if to compute four there would be more than a few percent of a run.
+    """How many pixels columns have, for runs of `run` pixels, which rings may cut behind any row of `width`: four, or
+    what rows can be divided into, if to compute four at the ends would be more than a few percent of a run.
     """
-    rest = run % 4
-    if run >= _LONG_RUN or rest in (0, 3):
+    if run >= _LONG_RUN or width % 4 == 0:
         return (4,)
-    return (4, 2) if rest == 2 and width % 2 == 0 else (4, 2, 1) if rest == 2 else (4, 1)
+    if width % 3 == 0 or width < 3:
+        return (3,) if width % 3 == 0 else (4,) if run % 4 == 0 else (min(run, 3),)
+    return (3, 2) if width == 5 else (4, 3)
+
+
+def smaller_sizes(width: int, most: int) -> list[tuple[int, ...]]:
+    """Pixels of columns that take less scratch than those of `most`, for rows of `width` pixels."""
+    sizes = [(3,) if width % 3 == 0 else (3, 2), (2,) if width % 2 == 0 else (2, 1), (1,)]
+    return [some for some in sizes if some[0] < most]
 
 
 def columns_words(sizes: Sequence[int], steps: int, outputs: int, width: int) -> int:
     """Words of scratch for columns of these pixels, and for results that are copied, where runs of rows of `width`
-    pixels may end with pixels that no column of that size is for.
+    pixels may end with fewer.
     """
-    return 2 * steps * sizes[0] + (-(-outputs * sizes[0] // 4) if width % sizes[-1] else 0)
+    least = sizes[-1]
+    divides = width % least == 0 if len(sizes) == 1 else least == 1 or width > sum(sizes) - 2
+    return 2 * steps * sizes[0] + (0 if divides else -(-outputs * least // 4))
 
 
 def _pixels(sizes: Sequence[int], left: str) -> str:
     """C expression for the pixels of the next column where `left` are left, 1 at least."""
-    most = sizes[0]
-    if 1 not in sizes:
-        return f"{left} < {most} ? {left} : {most}" if most > 1 else "1"
-    text = "1"
-    for size in sorted(sizes)[1:]:
-        text = f"{left} >= {size} ? {size} : {text}"
-    return text
+    most, least = sizes[0], sizes[-1]
+    if most == 1:
+        return "1"
+    if len(sizes) == 1 or least == 1:
+        return f"{left} < {most} ? {left} : {most}"
+    first = f"{left} % 4 == 0" if most == 4 else f"{left} == 3 || {left} > 4"
+    return f"{first} ? {most} : {left} < {least} ? {left} : {least}"
 
 
 def _times(number: int, apart: str) -> str:
@@ -293,12 +300,10 @@ def _times(number: int, apart: str) -> str:
 
 def _apart(sizes: Sequence[int]) -> str:
     """C expression for how many pixels the column that takes `pixels` has."""
-    if len(sizes) == 1:
-        return str(sizes[0])
-    return "pixels" if 1 in sizes else "(pixels == 2 ? 2 : 4)"
+    return str(sizes[0]) if len(sizes) == 1 else f"(pixels == {sizes[0]} ? {sizes[0]} : {sizes[1]})"
 
 
-@family(r"block_((?:paired|plain)_(i8|u8)_\d+)_([421]+)")
+@family(r"block_((?:paired|plain)_(i8|u8)_\d+)_([4321]+)")
 def block_text(name: str, variant: str, dtype: str, digits: str) -> str:
     """The C of tc_block_<variant of tc_columns>_<pixels of columns>."""
     sizes = [int(digit) for digit in digits]
@@ -310,11 +315,11 @@ def block_text(name: str, variant: str, dtype: str, digits: str) -> str:
     """, size=size, variant=variant) for size in sizes]
     spare = "" if 1 in sizes else fill("""
         {kind} *spare = ({kind} *)(columns + {words} * steps);
-        tc_columns_{variant}_of{most}(stream, columns, spare, outputs, steps);
+        tc_columns_{variant}_of{least}(stream, columns, spare, outputs, steps);
         for (int32_t i = 0; i < pixels * outputs; i++) {
             out[i] = spare[i];
         }
-    """, kind="int8_t" if dtype == "i8" else "uint8_t", words=2 * sizes[0], variant=variant, most=sizes[0])
+    """, kind="int8_t" if dtype == "i8" else "uint8_t", words=2 * sizes[0], variant=variant, least=sizes[-1])
     return fill("""
         /* tc_columns for `pixels` pixels; those for which it is not made are computed behind the columns and copied. */
         static __attribute__((noinline, unused)) void tc_{name}(const uint32_t *stream, uint32_t *columns, {kind} *out,
@@ -326,7 +331,7 @@ def block_text(name: str, variant: str, dtype: str, digits: str) -> str:
     """, name=name, kind="int8_t" if dtype == "i8" else "uint8_t", cases="".join(cases), spare=spare)
 
 
-@family(r"run_(i8|u8)_((paired|plain)_(i8|u8)_\d+)_([421]+)")
+@family(r"run_(i8|u8)_((paired|plain)_(i8|u8)_\d+)_([4321]+)")
 def run_text(name: str, source: str, variant: str, coding: str, dtype: str, digits: str) -> str:
     """The C of tc_run_<element type of x>_<variant of tc_columns>_<pixels of columns>."""
     sizes = [int(digit) for digit in digits]

@@ -45,27 +45,20 @@ _UNPACK = {
 _SPREAD = """
     push    {r4, r5}
     mov     r12, #0xFF00FF00
-    cmp     r3, #4
-    bne     3f
+    lsl     r3, r3, #2
     subs    r2, r2, #4
     blt     2f
-1:                                              // four words of a column of four pixels
+1:                                              // four words at a time
 {four}
-    add     r0, r0, #16
-    add     r1, r1, #128
     subs    r2, r2, #4
     bge     1b
-2:  add     r2, r2, #4
-3:  cbz     r2, 5f
-    lsl     r3, r3, #2
-4:  ldr     r4, [r0], #4
+2:  adds    r2, r2, #4
+    beq     4f
+3:                                              // what is left
 {one}
-    str     r5, [r1]
-    str     r4, [r1, r3]
-    add     r1, r1, r3, lsl #1
     subs    r2, r2, #1
-    bne     4b
-5:  pop     {r4, r5}
+    bne     3b
+4:  pop     {r4, r5}
     bx      lr
 """
 
@@ -75,8 +68,8 @@ def spread_text(name: str, coding: str, dtype: str) -> str:
     """The C of tc_spread_<coding>_<element type>."""
     flip = "    eor     r4, r4, #0x80808080\n" if dtype == "u8" else ""
     unpack = flip + _UNPACK[coding].strip("\n").rstrip()
-    four = "\n".join(f"    ldr     r4, [r0, #{4 * i}]\n{unpack}\n    str     r5, [r1, #{32 * i}]\n"
-                     f"    str     r4, [r1, #{32 * i + 16}]" for i in range(4))
+    one = (f"    ldr     r4, [r0], #4\n{unpack}\n    str     r5, [r1]\n    str     r4, [r1, r3]\n"
+           "    add     r1, r1, r3, lsl #1")
     twin = fill("""
         for (const uint8_t *next = from; words > 0; words--, next += 4, to += 2 * apart) {
             const uint32_t bytes = tc_load_word(next){flip};
@@ -86,7 +79,7 @@ def spread_text(name: str, coding: str, dtype: str) -> str:
     comment = "/* Four stored values for each of `words` words, as they stand in a column of `apart` pixels. */"
     return asm_function(comment,
                         f"void tc_{name}(const void *from, uint32_t *to, int32_t words,\n    int32_t apart)",
-                        _SPREAD.replace("{four}", four).replace("{one}", unpack), twin)
+                        _SPREAD.replace("{four}", "\n".join([one] * 4)).replace("{one}", one), twin)
 
 
 @family(r"spread_window_((paired|plain)_(?:i8|u8))")
