@@ -37,7 +37,7 @@ class PlanArena(Pass):
 
     name = "plan-arena"
     level: ClassVar[Level] = "mem"
-    align: int = option(0, "alignment of every offset and of the arena, bytes, a power of two; 0: the target's")
+    align: int = option(0, "least alignment of offsets and of the arena, bytes, a power of two; 0: the target's")
     nodes: int = option(DEFAULT_NODES, "how far the exact search may go where greedy orders are not enough")
 
     def run(self, module: Module, ctx: Context) -> None:
@@ -53,10 +53,11 @@ class PlanArena(Pass):
             if _are_given(mine, arena):
                 bound += check_given(mine, arena, sharing)
                 continue
-            placement = place_slots(mine, align, self.nodes, sharing)
+            aligned = max([align, *(i.slot.out.type.dtype.bits // 8 for i in mine)])
+            placement = place_slots(mine, aligned, self.nodes, sharing)
             for interval, offset in zip(mine, placement.offsets, strict=True):
                 rewriter.set_attr(interval.slot, offset=offset)
-            arena.align, arena.size = align, placement.peak
+            arena.align, arena.size = aligned, placement.peak
             bound += placement.lower_bound
             ctx.remark(f"plan-arena: {placement} for {len(mine)} slots in @{arena.name}")
         ctx.stat("slots", len(intervals))
