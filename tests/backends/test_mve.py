@@ -20,7 +20,7 @@ from tinyir.types import I8
 
 from .harness import COMPILERS, emit
 from .qharness import check_exact, lowered, quantised_module
-from .test_dsp import HOST, Model, convolution, dense, rows_of
+from .test_dsp import HOST, Model, convolution, dense, depthwise, rows_of
 from .test_qconv import Case
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
@@ -104,6 +104,8 @@ ROWS = {
     "pointwise, odd channels": convolution(Case((11, 6, 7), (1, 1), 5)),
     "3x3": convolution(Case((11, 7, 8), (3, 3), 6, pad=(1, 1, 1, 1))),
     "3x3 stride 2": convolution(Case((11, 8, 3), (3, 3), 6, stride=(2, 2), pad=(0, 0, 1, 1))),
+    "depthwise": depthwise(Case((11, 7, 6), (3, 3), 6, pad=(1, 1, 1, 1))),
+    "depthwise stride 2": depthwise(Case((11, 15, 4), (5, 5), 4, stride=(2, 2), pad=(2, 2, 2, 2))),
 }
 
 
@@ -118,3 +120,32 @@ def test_rows(name: str) -> None:
     height = expected.shape[1]
     for rings, step in [((7, 2), 1), ((7, 3), 2), ((9, 5), 3), ((11, 4), 2), ((7, height), 2), ((11, height), 4)]:
         rows_of(kernel, x, expected, rings, step)
+
+
+DEPTHWISE = {
+    "3x3": depthwise(Case((8, 8, 8), (3, 3), 8, pad=(1, 1, 1, 1))),
+    "3x3, six columns": depthwise(Case((7, 6, 4), (3, 3), 4, pad=(1, 1, 1, 1), x_zero=-128)),
+    "3x3, many channels": depthwise(Case((5, 7, 42), (3, 3), 42, pad=(1, 2, 1, 0))),
+    "3x3, strips": depthwise(Case((4, 45, 18), (3, 3), 18, pad=(1, 1, 1, 1))),
+    "3x3 stride 2": depthwise(Case((9, 16, 4), (3, 3), 4, stride=(2, 2), pad=(0, 0, 1, 1))),
+    "3x3 strides apart": depthwise(Case((9, 13, 8), (3, 3), 8, stride=(1, 2), pad=(1, 1, 1, 1))),
+    "5x5": depthwise(Case((6, 10, 4), (5, 5), 4, pad=(2, 2, 2, 2))),
+    "5x5 stride 2": depthwise(Case((11, 15, 4), (5, 5), 4, stride=(2, 2), pad=(2, 2, 2, 2))),
+    "7x7": depthwise(Case((8, 8, 4), (7, 7), 4, pad=(3, 3, 3, 3))),
+    "7x7 stride 2": depthwise(Case((14, 14, 20), (7, 7), 20, stride=(2, 2), pad=(3, 3, 3, 3))),
+    "7x4": depthwise(Case((8, 9, 4), (7, 4), 4, pad=(3, 2, 3, 1))),
+    "2x6 stride 2": depthwise(Case((8, 16, 4), (2, 6), 4, stride=(2, 2), pad=(0, 2, 0, 2))),
+    "8x1": depthwise(Case((9, 5, 2), (8, 1), 2)),
+    "wide padding": depthwise(Case((5, 3, 4), (3, 7), 4, pad=(1, 7, 1, 6))),
+    "batch": depthwise(Case((5, 8, 4), (3, 3), 4, pad=(1, 1, 1, 1), batch=2)),
+}
+
+
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise(name: str) -> None:
+    check_twin(DEPTHWISE[name], "k.depthwise_conv2d_mve")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_depthwise_on_core(route: Any) -> None:
+    on_core(list(DEPTHWISE.values()), route)

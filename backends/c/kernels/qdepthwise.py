@@ -34,6 +34,7 @@ from ..text import fill
 from .base import RowKernel
 from .blocking import Columns, Strip, block_sizes, strips
 from .dsp_depthwise import lower_depthwise_dsp
+from .mve_depthwise import lower_depthwise_mve
 from .qrequant import stored_from_sums, sum_range
 from .qsums import StoresSums, differences, elements, packed, sum_fields, wraps_around
 from .qtile import plus
@@ -300,7 +301,7 @@ def lower_depthwise(op: QDepthwiseConv2D, low: Lowering) -> None:
     """Fold the zero points, prove the requantisation and compute all rows."""
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
-    if lower_depthwise_dsp(op, weight, bias, low):
+    if lower_depthwise_mve(op, weight, bias, low) or lower_depthwise_dsp(op, weight, bias, low):
         return
     zero, outputs = quant_of(op.x).zero_point, weight.shape[2]
     flat = weight.reshape(-1, outputs).T

@@ -1,0 +1,257 @@
+"""Windows of one channel with vectors of 16 bytes (MVE): the inner part of depthwise convolutions.
+
+    tc_mve_columns_3(lines, offset, to, edges, channels)      16 channels of some columns of three lines
+    tc_mve_taps_1_1_2(columns, stream, y, shape, count, channels)
+
+VMLADAVA adds up all that is in its vectors, so the 16 bytes must be of one channel: four columns of four lines. The
+lines are interleaved, a word of four bytes for each channel, 16 channels a column, 64 bytes:
+
+    line 0   a0 b0 ...        column 0: a0 a1 a2 a3  b0 b1 b2 b3  ...
+    line 1   a1 b1 ...
+
+and four words 64 bytes apart are gathered. The suffix of `tc_mve_taps` says how many fours of lines and of columns a
+window takes, and the stride. It goes through two channels and four results at a time, like `mve_run`; the stream has
+for each two channels 16 weights of each for each four lines and columns, column by column, then biases and scales.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyir.ir import Array
+
+from ..library import family
+from ..text import fill
+from .mve_pack import Coded
+from .mve_text import ENTER, FRAME, LEAVE, mve_function, narrowing
+
+__all__ = ["COLUMN", "columns_text", "pack_taps", "taps_text", "unpack_taps"]
+
+COLUMN = 64
+"""Bytes of a column of four lines."""
+_SUMS = ("r0", "r2", "r4", "r6"), ("r8", "r10", "r12", "lr")
+_REACH = 508
+"""Offsets that gathering loads can add."""
+
+
+def pack_taps(coded: Coded, kernel: tuple[int, int]) -> Array:
+    """The stream [pairs of channels, words] u32 of weights [C, KH * KW]."""
+    channels, fours = len(coded.weight), [-(-size // 4) for size in kernel]
+    full = np.zeros((channels, 4 * fours[0], 4 * fours[1]), np.int8)
+    full[:, :kernel[0], :kernel[1]] = coded.weight.reshape(channels, *kernel)
+    parts = full.reshape(channels // 2, 2, fours[0], 4, fours[1], 4).transpose(0, 2, 4, 1, 5, 3)
+    weights = np.ascontiguousarray(parts).reshape(channels // 2, -1).view(np.uint32)
+    bias = coded.bias.astype(np.int32).view(np.uint32).reshape(-1, 2)
+    return np.ascontiguousarray(np.concatenate([weights, bias, coded.scale.view(np.uint32).reshape(-1, 2)], axis=1))
+
+
+def unpack_taps(stream: Array, kernel: tuple[int, int]) -> Coded:
+    """The inverse of `pack_taps`."""
+    pairs, fours = len(stream), [-(-size // 4) for size in kernel]
+    parts = np.ascontiguousarray(stream[:, :-4]).view(np.int8).reshape(pairs, *fours, 2, 4, 4)
+    full = parts.transpose(0, 3, 1, 5, 2, 4).reshape(2 * pairs, 4 * fours[0], 4 * fours[1])
+    weight = full[:, :kernel[0], :kernel[1]].reshape(2 * pairs, -1)
+    rest = np.ascontiguousarray(stream[:, -4:])
+    bias = np.ascontiguousarray(rest[:, :2]).reshape(-1).view(np.int32).astype(np.int64)
+    return Coded(weight, bias, np.ascontiguousarray(rest[:, 2:]).reshape(-1).view(np.float32))
+
+
+_INTERLEAVED = "\n".join(f"    vst4{i}.8 {{q0, q1, q2, q3}}, [r2]{'!' if i == 3 else ''}" for i in range(4))
+_OUTSIDE = "\n".join(f"    vdup.8  q{i}, r12" for i in range(4))
+
+_COLUMNS = f"""
+    push    {{r4-r11, lr}}
+    ldr     r12, [sp, #36]                      // channels that are left
+    sub     sp, sp, #16
+    vctp.8  r12
+    ldr     r12, [r3, #16]                      // what is outside
+{_OUTSIDE}
+    vstrb.8 q0, [sp]
+    ldr     r12, [r3]                           // columns in front of the image
+    wls     lr, r12, 2f
+1:
+{_INTERLEAVED}
+    le      lr, 1b
+2:  ldr     r12, [r3, #12]                      // bytes from column to column
+{{pointers}}
+    ldr     r12, [r3, #4]
+    wls     lr, r12, 4f
+3:
+{{loads}}
+{_INTERLEAVED}
+    le      lr, 3b
+4:  ldr     r12, [r3, #16]
+{_OUTSIDE}
+    ldr     r12, [r3, #8]                       // columns behind it
+    wls     lr, r12, 6f
+5:
+{_INTERLEAVED}
+    le      lr, 5b
+6:  add     sp, sp, #16
+    pop     {{r4-r11, pc}}
+"""
+
+_COLUMNS_TWIN = """
+    for (int32_t column = 0; column < edges[0] + edges[1] + edges[2]; column++) {
+        const int32_t inside = column >= edges[0] && column < edges[0] + edges[1];
+        for (int32_t i = 0; i < {lines}; i++) {
+            const int8_t *line = lines[i];
+            for (int32_t c = 0; c < channels && c < 16; c++) {
+                to[column * 64 + c * 4 + i] = inside && line != NULL
+                    ? line[offset + (column - edges[0]) * edges[3] + c] : (int8_t)edges[4];
+            }
+        }
+        for (int32_t i = {lines}; i < 4; i++) {
+            for (int32_t c = 0; c < 16; c++) {
+                to[column * 64 + c * 4 + i] = 0;
+            }
+        }
+    }
+"""
+
+
+@family(r"mve_columns_([1-4])")
+def columns_text(name: str, digit: str) -> str:
+    """The C of tc_mve_columns_<lines>."""
+    count = int(digit)
+    pointers = "".join(f"""
+    ldr     r{4 + i}, [r0, #{4 * i}]
+    cmp     r{4 + i}, #0
+    ittee   eq
+    moveq   r{4 + i}, sp                              // a line outside
+    moveq   r{8 + i}, #0
+    addne   r{4 + i}, r{4 + i}, r1
+    movne   r{8 + i}, r12""" for i in range(count))
+    loads = [f"    vps{'t' * count}", *(f"    vldrbt.u8 q{i}, [r{4 + i}]" for i in range(count)),
+             *(f"    add     r{4 + i}, r{4 + i}, r{8 + i}" for i in range(count))]
+    return mve_function(
+        fill("""
+            /* Up to 16 channels of columns of lines, interleaved: for each channel a word of one byte of each line.
+             * `edges`: columns in front of the image, inside, behind it, bytes from one to the next, and what is
+             * outside. */
+        """).rstrip(),
+        f"void tc_{name}(const int8_t *const *lines, int32_t offset, int8_t *to,\n    const int32_t *edges, "
+        "int32_t channels)",
+        _COLUMNS.replace("{pointers}", pointers.strip("\n")).replace("{loads}", "\n".join(loads)),
+        _COLUMNS_TWIN.replace("{lines}", digit))
+
+
+_TAPS = f"""
+{ENTER}
+    sub     sp, sp, #24
+    ldrd    r4, r5, [sp, #{24 + FRAME}]                   // count, channels
+    ldrd    r9, r10, [r3]                       // bytes from four lines to the next four, channels of y
+    ldr     r11, [r3, #8]                       // zero point
+    lsl     r4, r4, #1
+    cmp     r5, #16
+    it      gt
+    movgt   r5, #16
+    strd    r4, r5, [sp]                        // [sp] twice the count, [sp, 4] channels that are left
+    lsl     r8, r10, #2
+    strd    r2, r8, [sp, #8]                    // [sp, 8] y, [sp, 12] bytes of four results
+    movs    r6, #0
+    vidup.u32 q4, r6, #8
+    vshl.i32 q4, q4, #3
+    add     r0, r0, #{{ahead}}
+    vadd.i32 q4, q4, r0                         // addresses of four columns
+    movs    r6, #0
+    vidup.u32 q5, r6, #1
+    vmul.i32 q5, q5, r10
+    vsli.32 q5, q5, #16
+    vmov.i32 q0, #0x00010000
+    vadd.i16 q5, q5, q0                         // where in y the results of pixels and channels go
+    mov     r3, #{{step}}                            // bytes of the columns of four results
+1:  vmov    q7, q4
+    ldr     r7, [sp]
+    ldr     r5, [sp, #8]
+2:
+{{products}}
+    vmov    q0[2], q0[0], r0, r4
+    vmov    q0[3], q0[1], r2, r6
+    ldrd    r0, r2, [r1, #{{biases}}]
+    ldrd    r4, r6, [r1, #{{scales}}]
+    vmov    q1[2], q1[0], r8, r12
+    vmov    q1[3], q1[1], r10, lr
+    ldr     r8, [sp, #12]
+    vadd.i32 q0, q0, r0
+    vadd.i32 q1, q1, r2
+    vcvt.f32.s32 q0, q0
+    vcvt.f32.s32 q1, q1
+    vmul.f32 q0, q0, r4
+    vmul.f32 q1, q1, r6
+{narrowing("r11")}
+    vctp.16 r7
+    vpst
+    vstrbt.16 q0, [r5, q5]
+    vadd.i32 q7, q7, r3
+    add     r5, r5, r8
+    subs    r7, r7, #8
+    bgt     2b
+    ldrd    r4, r5, [sp, #4]                    // the next two channels
+    movs    r6, #8
+    vadd.i32 q4, q4, r6
+    adds    r5, r5, #2
+    add     r1, r1, #{{pair}}
+    subs    r4, r4, #2
+    strd    r4, r5, [sp, #4]
+    bgt     1b
+    add     sp, sp, #24
+{LEAVE}
+"""
+
+
+def _products(groups: int, fours: int, stride: int, ahead: int) -> str:
+    """Sums of four results and two channels."""
+    lines = []
+    for group in range(groups):
+        base = "q6" if group else "q7"
+        if group:
+            lines.append("vadd.i32 q6, q7, r9")
+        for four in range(fours):
+            at = 32 * (group * fours + four)
+            lines += [f"vldrw.u32 q0, [r1, #{at}]", f"vldrw.u32 q1, [r1, #{at + 16}]"]
+            for pixel in range(4):
+                for channel in (0, 1):
+                    offset = (pixel * stride + 4 * four) * COLUMN + 4 * channel - ahead
+                    lines += [f"vldrw.u32 q{2 + channel}, [{base}, #{offset}]",
+                              f"vmladav{'a' if at else ''}.s8 {_SUMS[channel][pixel]}, q{channel}, q{2 + channel}"]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+_TAPS_TWIN = """
+    for (int32_t o = 0; o < channels && o < 16; o++) {
+        const uint32_t *pair = stream + o / 2 * {words};
+        const int8_t *weight = (const int8_t *)pair + o % 2 * 16;
+        const uint32_t *scaling = pair + {words} - 4 + o % 2;
+        for (int32_t pixel = 0; pixel < count; pixel++) {
+            uint32_t sum = scaling[0];
+            for (int32_t part = 0; part < {parts}; part++) {
+                const int8_t *from = columns + part / {fours} * shape[0] + part % {fours} * 256 + o * 4;
+                for (int32_t i = 0; i < 16; i++) {
+                    const int32_t place = (pixel * {stride} + i / 4) * 64 + i % 4;
+                    sum += (uint32_t)(from[place] * weight[part * 32 + i]);
+                }
+            }
+            y[pixel * shape[1] + o] = (int8_t)tc_requantize_high(sum, scaling[2] | 0x80000000u, (uint32_t)shape[2], 0,
+                -128, 127);
+        }
+    }
+"""
+
+
+@family(r"mve_taps_([12])_([12])_([12])")
+def taps_text(name: str, *digits: str) -> str:
+    """The C of tc_mve_taps_<fours of lines>_<fours of columns>_<stride>."""
+    groups, fours, stride = map(int, digits)
+    parts = groups * fours
+    ahead = max(0, (3 * stride + 4 * (fours - 1)) * COLUMN + 4 - _REACH)
+    asm = fill(_TAPS, ahead=ahead, step=4 * stride * COLUMN, products=_products(groups, fours, stride, ahead),
+               biases=32 * parts, scales=32 * parts + 8, pair=32 * parts + 16)
+    twin = fill(_TAPS_TWIN, words=8 * parts + 4, parts=parts, fours=fours, stride=stride)
+    return mve_function(
+        fill("""
+            /* `count` results of up to 16 channels from columns of lines. `shape`: bytes from four lines to the next,
+             * channels of y, zero point of y. */
+        """).rstrip(),
+        f"void tc_{name}(const int8_t *columns, const uint32_t *stream, int8_t *y,\n    const int32_t *shape, "
+        "int32_t count, int32_t channels)", asm, twin)
