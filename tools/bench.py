@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyir.costs import CostModel
 from tinyir.diag import error
 
 from .bench_report import BenchReport, LayerFigures
@@ -165,6 +166,8 @@ class _Measurement:
             const_bytes=sizes.get(".rodata", 0) + sizes.get(".data", 0), compiler=str(self.compiler),
             flags=" ".join((*self.flags, *self.compiler.user_flags)), instructions=run.instructions,
             instructions_qemu=runs["qemu"].instructions if len(runs) > 1 else None,
+            modelled_instructions=CostModel(target, self.compiled.module.attrs).module(
+                self.compiled.module).instructions,
             cycles=sum(cycles.values()) if cycles else None,
             fetch_stalls=sum(run.fetch_stalls.values()) if run.blocks and self._fetches else None,
             stack_bytes=run.stack_bytes, ran_on="+".join(runs), layers=layers)

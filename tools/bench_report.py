@@ -43,6 +43,8 @@ class BenchReport:
     instructions: int | None = None
     instructions_qemu: int | None = None
     """The same by QEMU's timer, where both emulators ran."""
+    modelled_instructions: int | None = None
+    """What the scheduler takes it for, by the prices of the target."""
     cycles: int | None = None
     fetch_stalls: int | None = None
     """Cycles that code would wait for a flash with a small cache, beside `cycles`."""
@@ -79,6 +81,9 @@ class BenchReport:
             rows.append(("instructions", f"{self.instructions:,}", _a_mac(self.instructions, self.macs)))
         if self.instructions_qemu is not None:
             rows.append(("  by QEMU's timer", f"{self.instructions_qemu:,}", ""))
+        if self.modelled_instructions and self.instructions:
+            error = 100 * (self.modelled_instructions / self.instructions - 1)
+            rows.append(("  by the scheduler's prices", f"{self.modelled_instructions:,}", f"{error:+.1f} %"))
         if self.cycles is not None:
             rows.append(("modelled cycles", f"{self.cycles:,}", _a_mac(self.cycles, self.macs)))
         if self.cycles and self.fetch_stalls is not None:

@@ -28,6 +28,8 @@ what is counted:
   instructions   those that one inference executes: by unicorn exactly, by qemu-system-arm (-icount shift=0) in ticks
                  of its board's timer, 40 instructions. Where both are installed both run. They are the same on every
                  machine and with every run.
+  by the scheduler's prices   what the compiler takes the C for when it chooses a schedule: prices of kernels that are
+                 fitted to counted instructions, and how far they are off.
   cycles         a model of a core that issues one instruction at a time, in order, from memory without wait states
                  (the Cortex-M4's timing table; --print-target of tinyc shows the prices). A load behind a load costs 1,
                  a taken branch 2 more, an address or a float operand that was computed right before 1 more; what an IT
@@ -45,6 +47,7 @@ what is counted:
 examples:
   tinyc-bench model.onnx --target cortex-m4
   tinyc-bench model.onnx --target cortex-m4 -O3 --layers
+  tinyc-bench model.onnx --target cortex-m4 --ram min           what the least RAM costs in instructions
   tinyc-bench model.onnx --target rv32imc --json
   tinyc-bench model.onnx --target cortex-m4 --cc clang --cflags "-O3 -fno-vectorize"
   tinyc-bench model.onnx --target host --peer ort
