@@ -161,10 +161,10 @@ def sums_of(op: Op) -> int:
 
 @provides("rows")
 def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
-    """Two ops or more, row by row."""
+    """Two ops or more, row by row; a single one if its result then slides under an operand that dies."""
     if not all(map(can_stream, scene.ops[first:end])):
         return None
-    if end - first < 2:
+    if end - first < 2 and not _overlap(scene, first, end, row_schedule(scene, first, end)):
         return []
     return [row_way(scene, first, end, scene.rows[0])]
 

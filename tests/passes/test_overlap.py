@@ -206,3 +206,29 @@ def test_the_arena_has_room_for_one_of_two_images() -> None:
     assert sum(arena.size or 0 for arena in module.arenas.values()) == 64 + 768 + 3 * 64
     assert overlapping(module)
     np.testing.assert_allclose(run_c(module, [image()])[0], run(parse(CHAIN), [image()])[0], rtol=1e-5, atol=1e-6)
+
+
+ALONE = """
+module @alone {
+  const @w : tensor<3x3x4xf32> = random<1>
+  func @main(%x: tensor<1x12x4x4xf32>) -> tensor<1x12x4x4xf32> {
+    %a = nn.softmax(%x) : tensor<1x12x4x4xf32>
+    %b = nn.depthwise_conv2d(%a, @w, none) {pad = [1, 1, 1, 1]} : tensor<1x12x4x4xf32>
+    %c = nn.softmax(%b) : tensor<1x12x4x4xf32>
+    %d = nn.transpose(%c) {perm = [0, 2, 1, 3]} : tensor<1x4x12x4xf32>
+    %y = nn.reshape(%d) : tensor<1x12x4x4xf32>
+    nn.return(%y)
+  }
+}
+"""
+
+
+def test_a_depthwise_convolution_alone() -> None:
+    """In the place of its operand, but for the two rows before the one that it makes (12 rows of 64 bytes)."""
+    module = parse(ALONE)
+    PassManager(parse_pipeline("stream,lower-to-mem,plan-arena")).run(module)
+    assert sum(arena.size or 0 for arena in module.arenas.values()) == 14 * 64
+    right = run(parse(ALONE), [image()])[0]
+    np.testing.assert_allclose(run(module, [image()])[0], right, rtol=1e-5, atol=1e-6)
+    if COMPILERS:
+        np.testing.assert_allclose(run_c(module, [image()])[0], right, rtol=1e-5, atol=1e-6)

@@ -141,6 +141,9 @@ class _SoftmaxFamily(NnOp):
         self.require_axis(self.axis, self.x.type.rank)
         return self.result_of(self.x.shape, self.x.type.dtype)
 
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
+
     def _shifted(self, x: Array) -> Array:
         return np.asarray(x - x.max(axis=self.axis, keepdims=True))
 
