@@ -16,9 +16,10 @@ from tinyir.ops import Insert, Return, Slice, Transpose, Yield
 from tinyir.row_schedule import folds_rows
 from tinyir.tiles import is_image
 
+from ._joined import root_of
 from ._stream_ways import can_stream
 
-__all__ = ["place_windows", "root_of"]
+__all__ = ["place_windows"]
 
 
 def place_windows(func: Func, roots: dict[Value, Value], low: Lowering) -> None:
@@ -33,13 +34,6 @@ def place_windows(func: Func, roots: dict[Value, Value], low: Lowering) -> None:
             if part not in placed | returned and _is_written_in_place(op, part, roots):
                 placed.add(part)
                 low.window(part, op.whole, op.begin)
-
-
-def root_of(value: Value, roots: dict[Value, Value]) -> Value:
-    """The value whose bytes those of `value` are."""
-    while value in roots:
-        value = roots[value]
-    return value
 
 
 def _is_read_in_place(op: Slice) -> bool:

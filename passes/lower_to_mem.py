@@ -37,6 +37,7 @@ from tinyir.ops import Empty, Insert, MemReturn, Reinterpret, Reshape, Return, S
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
+from ._joined import joined_parts
 from ._values import tensor_type
 from ._windows import place_windows
 from .expand_patches import ExpandPatches
@@ -96,8 +97,10 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
     roots = _alias_reshapes(func, low)
     place_windows(func, roots, low)
     copied = _bind_results(results, outputs, roots, low)
+    joined = _join_parts(func, roots, low)
     for op in func.ops:
-        _lower_op(op, low)
+        if op not in joined:
+            _lower_op(op, low)
     low.location = func.loc
     for value, output in copied:
         LOWERINGS.get(COPY)(low.buffer(value), output, low)
@@ -151,6 +154,16 @@ def _bind_results(results: list[Value], outputs: list[Argument], roots: dict[Val
         taken.add(root)
         low.alias(root, output)
     return copied
+
+
+def _join_parts(func: Func, roots: dict[Value, Value], low: Lowering) -> set[Op]:
+    """Let what is joined to a result be computed where it belongs; returns the concats that need no code then."""
+    parts = joined_parts(func.ops, func.results, roots)
+    for value, joined in parts.items():
+        piece = Value(joined.piece.type, joined.piece.name)
+        low.window(piece, joined.concat.out, joined.begin)
+        low.alias(value, piece)
+    return {joined.concat for joined in parts.values()}
 
 
 def _lower_op(op: Op, low: Lowering) -> None:

@@ -26,7 +26,8 @@ from .lowering import KEEP, Lowering
 from .opdef import Op
 from .ops.mem import Loop, Slot
 from .ops.quant import Reinterpret
-from .ops.shape import Reshape
+from .ops.sched import Empty
+from .ops.shape import Insert, Reshape
 from .pace import Pace
 from .registry import COSTS, KEEPS, LOWERINGS, load_plugins
 from .target import Target
@@ -134,8 +135,10 @@ class CostModel:
         return replace(cost, instructions=cost.instructions * runs_of(kernel))
 
     def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
-        if isinstance(op, (Reshape, Reinterpret)):
+        if isinstance(op, (Empty, Insert, Reshape, Reinterpret)) or op.terminator:
             return Cost()
+        if op.regions:  # something has been decided before: as it would be op by op
+            return sum((self.of(inner) for region in op.regions for inner in region.ops), Cost())
         if (op, rows) not in self._kernels:
             self._kernels[op, rows] = self._lower(op, rows)
         lowered = self._kernels[op, rows]

@@ -159,7 +159,9 @@ def root_of(value: Value) -> Value:
 
 def offset_of(value: Value) -> int:
     """Elements of a buffer in front of the part of it that `value` is; of its rows, for a part of a join."""
-    window = value.defining(Window)
+    window, view = value.defining(Window), value.defining(View)
+    if view is not None:
+        return offset_of(view.x)
     return 0 if window is None else window.offset + offset_of(window.x)
 
 
