@@ -16,10 +16,11 @@ from tinyc.tools.program import program_of
 from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
-from tinyir.types import I8
+from tinyir.ops import QAdd, QMul
+from tinyir.types import I8, U8, DType, TensorType
 
 from .harness import COMPILERS, emit
-from .qharness import check_exact, lowered, quantised_module
+from .qharness import check_exact, lowered, per_tensor, quantised_module, stored
 from .test_dsp import HOST, Model, convolution, dense, depthwise, rows_of
 from .test_qconv import Case
 
@@ -126,6 +127,8 @@ DEPTHWISE = {
     "3x3": depthwise(Case((8, 8, 8), (3, 3), 8, pad=(1, 1, 1, 1))),
     "3x3, six columns": depthwise(Case((7, 6, 4), (3, 3), 4, pad=(1, 1, 1, 1), x_zero=-128)),
     "3x3, many channels": depthwise(Case((5, 7, 42), (3, 3), 42, pad=(1, 2, 1, 0))),
+    "3x3, 19 channels": depthwise(Case((4, 6, 19), (3, 3), 19, pad=(1, 1, 1, 1))),
+    "3x3, 17 channels": depthwise(Case((4, 6, 17), (3, 3), 17, pad=(1, 1, 1, 1))),
     "3x3, strips": depthwise(Case((4, 45, 18), (3, 3), 18, pad=(1, 1, 1, 1))),
     "3x3 stride 2": depthwise(Case((9, 16, 4), (3, 3), 4, stride=(2, 2), pad=(0, 0, 1, 1))),
     "3x3 strides apart": depthwise(Case((9, 13, 8), (3, 3), 8, stride=(1, 2), pad=(1, 1, 1, 1))),
@@ -149,3 +152,37 @@ def test_depthwise(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_depthwise_on_core(route: Any) -> None:
     on_core(list(DEPTHWISE.values()), route)
+
+
+def pair(kind: type[QAdd | QMul], scales: tuple[float, float, float], shapes: tuple[tuple[int, ...], ...],
+         dtype: DType = I8) -> Model:
+    """A sum or a product of two operands of `shapes`."""
+    rng = np.random.default_rng(len(shapes[0]))
+    quants = [per_tensor(scale, int(rng.integers(*dtype.range))) for scale in scales]
+    result = TensorType(np.broadcast_shapes(*shapes), dtype, quants[2])
+    inputs = [(stored(rng, dtype, *shape), quant) for shape, quant in zip(shapes, quants, strict=False)]
+    return lambda a, b: kind(a, b, result), inputs, []
+
+
+IMAGE, CHANNELS, ALL = (1, 3, 5, 9), (1, 1, 1, 9), (1, 4, 64, 64)
+PAIRS = {
+    "sum": pair(QAdd, (0.021, 0.053, 0.048), (IMAGE, IMAGE)),
+    "many sums": pair(QAdd, (0.0412378, 0.10907, 0.0532588), (ALL, ALL)),
+    "sum of channels": pair(QAdd, (0.021, 0.053, 0.048), (CHANNELS, IMAGE)),
+    "sum, u8": pair(QAdd, (0.021, 0.053, 0.048), (IMAGE, IMAGE), U8),
+    "product": pair(QMul, (0.021, 0.013, 0.02), (IMAGE, IMAGE)),
+    "many products": pair(QMul, (0.0212378, 0.0110907, 0.0132588), (ALL, ALL)),
+    "product of channels": pair(QMul, (0.03, 0.0039, 0.012), (IMAGE, CHANNELS)),
+    "product, u8": pair(QMul, (0.03, 0.0039, 0.012), (IMAGE, (9,)), U8),
+    "product of pixels": pair(QMul, (0.03, 0.0039, 0.012), (IMAGE, (1, 3, 5, 1))),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs(name: str) -> None:
+    check_twin(PAIRS[name], "k.pair_s8")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_pairs_on_core(route: Any) -> None:
+    on_core(list(PAIRS.values()), route)

@@ -21,7 +21,7 @@ from tinyir.opdef import Tiling, Written
 from tinyir.ops.conv import convolve_depthwise
 from tinyir.ops.qconv import QDepthwiseConv2D
 from tinyir.ops.quant import quant_of
-from tinyir.types import I8, BufferType
+from tinyir.types import I8, U32, BufferType
 
 from ..text import fill
 from .base import RowKernel
@@ -48,7 +48,7 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
     x: Value                                # [N, ring, W, C] i8
     stream: Value                           # [pairs of channels, words] u32: see mve_taps
     y: Written                              # [N, ring, OW, C] i8
-    columns: Written                        # [bytes] i8
+    columns: Written                        # [words] u32
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
@@ -81,7 +81,7 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
         return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.kernel[0] * self.kernel[1]
 
     def reference(self, x: Array, stream: Array, y: Array, columns: Array) -> None:
-        coded = unpack_taps(stream, self.kernel)
+        coded = unpack_taps(stream, self.x.shape[3], self.kernel)
         bias = coded.bias + self.x_zero * coded.weight.astype(np.int64).sum(axis=1)
         weight = np.moveaxis(coded.weight.reshape(-1, *self.kernel), 0, -1)
         rows, _ = self.read_rows("x", x)
@@ -92,7 +92,7 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
 
     def tilings(self) -> tuple[Tiling, ...]:
         strips = [size for size in (self.strip, 8, 4) if size <= self.strip]
-        return tuple(Tiling({"strip": size}, "columns", columns_bytes(size, self.kernel, self.stride[1]))
+        return tuple(Tiling({"strip": size}, "columns", columns_bytes(size, self.kernel, self.stride[1]) // 4)
                      for size in dict.fromkeys(strips))
 
     def source(self) -> str:
@@ -106,8 +106,9 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
             f"{plus('columns', apart * group)}, edges, {channels} - c);\n" for group in range(fours[0]))
         return fill("""
             static void {name}(const int8_t *restrict x, const uint32_t *restrict stream, int8_t *restrict y,
-                int8_t *restrict columns, {rows})
+                uint32_t *restrict words, {rows})
             {
+                int8_t *columns = (int8_t *)words;
                 static const int32_t shape[3] = {{apart}, {channels}, {y_zero}};
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
@@ -125,10 +126,11 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
                         const int32_t over = first + needed - {width};
                         const int32_t behind = over <= 0 ? 0 : over < needed ? over : needed;
                         const int32_t edges[5] = {before, needed - before - behind, behind, {channels}, {x_zero}};
-                        for (int32_t c = 0; c < {channels}; c += 16) {
+                        for (int32_t next = 0; next < {channels}; next += 16) {
+                            const int32_t c = {c};
                             const int32_t offset = (first + before) * {channels} + c;
                             {interleave}
-                            tc_mve_taps_{variant}(columns, stream + c / 2 * {words}, out + column * {channels} + c,
+                            tc_mve_taps_{variant}(columns, stream + next / 2 * {words}, out + column * {channels} + c,
                                 shape, count, {channels} - c);
                         }
                     }
@@ -139,6 +141,7 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
                     place=f"{inside} ? {place} : NULL" if inside else place, slot=factor(self.slot("y", "row")),
                     length=self.pitch("y"), outputs=self.y.shape[2], strip=self.strip, count=self._count_text(),
                     step=self.stride[1], before=self.pad[1], window=self.kernel[1], width=width, x_zero=self.x_zero,
+                    c=f"next + 1 < {channels} ? next : {channels - 2}" if channels % 16 == 1 else "next",
                     interleave=interleave, words=self.stream.shape[1],
                     variant=f"{fours[0]}_{fours[1]}_{self.stride[1]}")
 
@@ -173,9 +176,9 @@ def lower_depthwise_mve(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     instructions and they do; whether it did.
     """
     channels = op.x.shape[3]
-    if weight.shape[2] != channels or channels % 2 or channels > _MOST_CHANNELS or op.dilation != (1, 1):
+    if weight.shape[2] != channels or not 2 <= channels <= _MOST_CHANNELS:
         return False
-    if max(op.kernel) > _MOST_TAPS or op.stride[1] > 2:
+    if op.dilation != (1, 1) or max(op.kernel) > _MOST_TAPS or op.stride[1] > 2:
         return False
     coded = plan_mve(op, (op.x, op.weight), np.ascontiguousarray(weight.reshape(-1, channels).T), bias, low)
     if coded is None:
@@ -184,7 +187,7 @@ def lower_depthwise_mve(op: QDepthwiseConv2D, weight: Array, bias: Array | None,
     size = columns_bytes(strip, op.kernel, op.stride[1])
     low.emit(DepthwiseMve(
         low.buffer(op.x), low.const(f"{op.weight.name}.stream", pack_taps(coded, op.kernel)), low.result(op.out),
-        low.scratch(BufferType((size,), I8), f"{op.out.name}.columns"), kernel=op.kernel, stride=op.stride,
+        low.scratch(BufferType((size // 4,), U32), f"{op.out.name}.columns"), kernel=op.kernel, stride=op.stride,
         pad=op.pad, x_zero=quant_of(op.x).zero_point, y_zero=quant_of(op.out).zero_point, strip=strip,
         rows=(0, op.out.shape[1]), height=op.x.shape[1]))
     return True

@@ -22,7 +22,7 @@ from tinyir.ir import Array
 
 from ..library import family
 from ..text import fill
-from .mve_pack import Coded
+from .mve_pack import Coded, group_channels
 from .mve_text import ENTER, FRAME, LEAVE, mve_function, narrowing
 
 __all__ = ["COLUMN", "columns_text", "pack_taps", "taps_text", "unpack_taps"]
@@ -37,23 +37,28 @@ _REACH = 508
 def pack_taps(coded: Coded, kernel: tuple[int, int]) -> Array:
     """The stream [pairs of channels, words] u32 of weights [C, KH * KW]."""
     channels, fours = len(coded.weight), [-(-size // 4) for size in kernel]
+    chosen = group_channels(channels, 2)
     full = np.zeros((channels, 4 * fours[0], 4 * fours[1]), np.int8)
     full[:, :kernel[0], :kernel[1]] = coded.weight.reshape(channels, *kernel)
-    parts = full.reshape(channels // 2, 2, fours[0], 4, fours[1], 4).transpose(0, 2, 4, 1, 5, 3)
-    weights = np.ascontiguousarray(parts).reshape(channels // 2, -1).view(np.uint32)
-    bias = coded.bias.astype(np.int32).view(np.uint32).reshape(-1, 2)
-    return np.ascontiguousarray(np.concatenate([weights, bias, coded.scale.view(np.uint32).reshape(-1, 2)], axis=1))
+    parts = full[chosen].reshape(len(chosen), 2, fours[0], 4, fours[1], 4).transpose(0, 2, 4, 1, 5, 3)
+    weights = np.ascontiguousarray(parts).reshape(len(chosen), -1).view(np.uint32)
+    bias = coded.bias.astype(np.int32)[chosen].view(np.uint32)
+    return np.ascontiguousarray(np.concatenate([weights, bias, coded.scale[chosen].view(np.uint32)], axis=1))
 
 
-def unpack_taps(stream: Array, kernel: tuple[int, int]) -> Coded:
+def unpack_taps(stream: Array, channels: int, kernel: tuple[int, int]) -> Coded:
     """The inverse of `pack_taps`."""
+    chosen = group_channels(channels, 2)
     pairs, fours = len(stream), [-(-size // 4) for size in kernel]
     parts = np.ascontiguousarray(stream[:, :-4]).view(np.int8).reshape(pairs, *fours, 2, 4, 4)
-    full = parts.transpose(0, 3, 1, 5, 2, 4).reshape(2 * pairs, 4 * fours[0], 4 * fours[1])
-    weight = full[:, :kernel[0], :kernel[1]].reshape(2 * pairs, -1)
+    full = parts.transpose(0, 3, 1, 5, 2, 4).reshape(pairs, 2, 4 * fours[0], 4 * fours[1])
+    weight = np.zeros((channels, *kernel), np.int8)
+    bias, scale = np.zeros(channels, np.int64), np.zeros(channels, np.float32)
+    weight[chosen] = full[:, :, :kernel[0], :kernel[1]]
     rest = np.ascontiguousarray(stream[:, -4:])
-    bias = np.ascontiguousarray(rest[:, :2]).reshape(-1).view(np.int32).astype(np.int64)
-    return Coded(weight, bias, np.ascontiguousarray(rest[:, 2:]).reshape(-1).view(np.float32))
+    bias[chosen] = np.ascontiguousarray(rest[:, :2]).view(np.int32)
+    scale[chosen] = np.ascontiguousarray(rest[:, 2:]).view(np.float32)
+    return Coded(weight.reshape(channels, -1), bias, scale)
 
 
 _INTERLEAVED = "\n".join(f"    vst4{i}.8 {{q0, q1, q2, q3}}, [r2]{'!' if i == 3 else ''}" for i in range(4))
@@ -189,12 +194,18 @@ _TAPS = f"""
     bgt     2b
     ldrd    r4, r5, [sp, #4]                    // the next two channels
     movs    r6, #8
-    vadd.i32 q4, q4, r6
     adds    r5, r5, #2
     add     r1, r1, #{{pair}}
     subs    r4, r4, #2
+    ble     3f
+    cmp     r4, #1
+    itt     eq
+    moveq   r6, #4                              // the last two, of which one is done
+    subeq   r5, r5, #1
+    vadd.i32 q4, q4, r6
     strd    r4, r5, [sp, #4]
-    bgt     1b
+    b       1b
+3:
     add     sp, sp, #24
 {LEAVE}
 """
@@ -220,9 +231,10 @@ def _products(groups: int, fours: int, stride: int, ahead: int) -> str:
 
 _TAPS_TWIN = """
     for (int32_t o = 0; o < channels && o < 16; o++) {
+        const int32_t lane = o % 2 == 0 && o + 1 == channels ? 1 : o % 2;
         const uint32_t *pair = stream + o / 2 * {words};
-        const int8_t *weight = (const int8_t *)pair + o % 2 * 16;
-        const uint32_t *scaling = pair + {words} - 4 + o % 2;
+        const int8_t *weight = (const int8_t *)pair + lane * 16;
+        const uint32_t *scaling = pair + {words} - 4 + lane;
         for (int32_t pixel = 0; pixel < count; pixel++) {
             uint32_t sum = scaling[0];
             for (int32_t part = 0; part < {parts}; part++) {

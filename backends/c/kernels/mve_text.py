@@ -13,11 +13,12 @@ Source: Arm, Armv8-M Architecture Reference Manual (DDI 0553), chapters on MVE.
 
 from __future__ import annotations
 
+from ..text import fill
 from .dsp_text import asm_function
 
-__all__ = ["ENTER", "FRAME", "LEAVE", "mve_function", "narrowing"]
+__all__ = ["ENTER", "FRAME", "LEAVE", "MVE", "mve_function", "mve_only", "narrowing"]
 
-_GUARD = "!defined(TINYC_NO_ASM) && defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE == 3"
+MVE = "!defined(TINYC_NO_ASM) && defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE == 3"
 _SPOILED = " ".join(["r0 r1 r2 r3 r12 lr", *(f"s{i}" for i in range(16)), "cc memory"])
 ENTER = """
     push    {r4-r11, lr}
@@ -33,7 +34,16 @@ FRAME = 100
 
 def mve_function(comment: str, head: str, asm: str, twin: str) -> str:
     """A function with the parameters `head`, as the instructions `asm` or as the C statements `twin`."""
-    return asm_function(comment, head, asm, twin, _GUARD, _SPOILED)
+    return asm_function(comment, head, asm, twin, MVE, _SPOILED)
+
+
+def mve_only(comment: str, head: str, asm: str) -> str:
+    """A function that is there with the instructions only."""
+    return fill("""
+        #if {guard}
+        {text}
+        #endif
+    """, guard=MVE, text=mve_function(comment, head, asm, ""))
 
 
 def narrowing(zero: str) -> str:

@@ -25,6 +25,7 @@ from .base import Argument, RowKernel
 from .dsp_add import add_call, is_linear
 from .eltwise import Pointwise, row_length
 from .loops import broadcast_strides, nest, row_major
+from .mve_pair import VectorForm, pair_call, vector_form
 from .qpairs import PairForm, PairFunction, apply_pair, pair_statement, product_form, sum_form
 from .qsums import elements
 
@@ -42,6 +43,7 @@ class PairS8(Pointwise, opname="k.pair_s8"):
     function: PairFunction
     form: PairForm
     dsp: bool = False                      # whether the core has the instructions of dsp_add
+    vector: VectorForm = ()                # for the instructions of mve_pair
 
     def stem(self) -> str:
         return f"{self.function}_s8_{self.y.type.dtype}"
@@ -67,14 +69,17 @@ class PairS8(Pointwise, opname="k.pair_s8"):
                 self.a.shape == self.b.shape == self.y.shape:
             a, b = ("y" if name in self.shared() else name for name in "ab")
             call = add_call(self.form, str(self.y.type.dtype), f"{a}, {b}, y, {self.y.type.elements}")
+            call = pair_call(self.function, self.vector, str(self.y.type.dtype), (a, b, "y"), (self.y.shape,) * 3, call)
             return fill("static void {name}({pointers})\n{\n    {call}\n}", pointers=self.pointers(), call=call)
         body = pair_statement(self.function, self.form, self.table is not None, self.y.type.dtype)
         out = self.y.shape
         strides = {"y": row_major(out), "a": broadcast_strides(self.a.shape, out),
                    "b": broadcast_strides(self.b.shape, out)}
         body = fill(body, **{name: "{y}" for name in self.shared()})
-        return fill("static void {name}({pointers})\n{\n    {body}\n}", pointers=self.pointers(),
-                    body=nest(out, strides, body))
+        a, b = ("y" if name in self.shared() else name for name in "ab")
+        loops = pair_call(self.function, self.vector, str(self.y.type.dtype), (a, b, "y"),
+                          (self.a.shape, self.b.shape, out), nest(out, strides, body))
+        return fill("static void {name}({pointers})\n{\n    {body}\n}", pointers=self.pointers(), body=loops)
 
 
 @final
@@ -93,6 +98,7 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
     height: int
     follow: tuple[bool, bool] = (True, True)
     dsp: bool = False                      # whether the core has the instructions of dsp_add
+    vector: VectorForm = ()                # for the instructions of mve_pair
     a_base: int = 0
     b_base: int = 0
     y_base: int = 0
@@ -122,6 +128,8 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
         alike = self.a.shape[2:] == self.b.shape[2:] == shape
         if self.dsp and all(self.follow) and alike and _is_plain(*(v.type.dtype for v in (self.a, self.b, self.y))):
             loops = add_call(self.form, str(self.y.type.dtype), f"a_row, b_row, y_row, {row_length(self.y)}")
+        loops = pair_call(self.function, self.vector, str(self.y.type.dtype), ("a_row", "b_row", "y_row"),
+                          (self._row_shape("a"), self._row_shape("b"), shape), loops)
         return fill("""
             static void {name}(const {at} *a, const {bt} *b, {table}{yt} *y, {rows})
             {
@@ -138,9 +146,12 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
                     setup=self.row_setup(), loops=loops, a_row=self._row("a"), b_row=self._row("b"),
                     y_row=self._row("y"))
 
+    def _row_shape(self, operand: str) -> tuple[int, ...]:
+        shape: tuple[int, ...] = getattr(self, operand).shape
+        return shape[2:] if len(shape) == 4 else shape
+
     def _strides(self, operand: str) -> tuple[int, ...]:
-        shape = getattr(self, operand).shape
-        return broadcast_strides(shape[2:] if len(shape) == 4 else shape, self.y.shape[2:])
+        return broadcast_strides(self._row_shape(operand), self.y.shape[2:])
 
     def _row(self, operand: str) -> str:
         if not self._follows(operand):
@@ -227,7 +238,8 @@ def _is_plain(*dtypes: DType) -> bool:
 def _lower_pair(op: QAdd | QMul, function: PairFunction, form: PairForm, table: Array | None, low: Lowering) -> None:
     const = None if table is None else low.const(f"{op.out.name}.table", table)
     dsp = low.target.dsp and function == "add" and table is None and is_linear(form)
-    low.emit(PairS8(low.buffer(op.a), low.buffer(op.b), const, low.result(op.out), function, form, dsp))
+    low.emit(PairS8(low.buffer(op.a), low.buffer(op.b), const, low.result(op.out), function, form, dsp,
+                    vector_form(op, low)))
 
 
 @lowers(QAdd)

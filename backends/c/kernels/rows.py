@@ -237,7 +237,7 @@ def binary_rows(kernel: Binary, low: Lowering) -> list[Op]:
 def pair_rows(kernel: PairS8, low: Lowering) -> list[Op]:
     height = low.source.out.shape[1]
     return PairRowsS8(kernel.a, kernel.b, kernel.table, kernel.y, kernel.function, kernel.form, (0, height), height,
-                       _follow(low.source), kernel.dsp).paced(low.pace)
+                       _follow(low.source), kernel.dsp, kernel.vector).paced(low.pace)
 
 
 @row_form(Concat)
