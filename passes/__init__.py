@@ -30,6 +30,7 @@ from . import (
     quantize,
     receptive_field,
     recognise_activations,
+    recompute,
     round_weights,
     scan_columns,
     schedule,
@@ -43,6 +44,6 @@ __all__ = [
     "calibrate", "canonicalize", "correct_bias", "dead_channels", "equalize_layers", "expand_patches", "fit_scratch",
     "fold_batch_norm", "fold_constants", "fold_scale", "fuse_activation", "fuse_pad", "fuse_quantized", "layout_nhwc",
     "liveness", "lower_to_mem", "measure_error", "move_stored", "nudge_scales", "order", "patch", "pipelines",
-    "plan_arena", "pull_input", "quantize", "receptive_field", "recognise_activations", "round_weights",
+    "plan_arena", "pull_input", "quantize", "receptive_field", "recognise_activations", "recompute", "round_weights",
     "scan_columns", "schedule", "search_quantization", "set_io", "split_channels", "stream",
 ]

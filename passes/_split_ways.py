@@ -20,9 +20,9 @@ from ._split import is_pixel, put_in_split, split_roles
 from ._stream_ways import STEP, can_stream, is_held, rate, scratch_of, sums_of
 from ._ways import Scene, Way, provides
 
-__all__ = ["Chain", "chain_of", "part_sizes", "split_bytes", "split_way"]
+__all__ = ["TYPICAL", "Chain", "chain_of", "part_sizes", "split_bytes", "split_way"]
 
-_TYPICAL, _LEAST, _MOST = 8, 4, 64
+TYPICAL, _LEAST, _MOST = 8, 4, 64
 """Channels of a part that are tried."""
 _COPY = 5
 """Instructions to put an element to its place."""
@@ -83,7 +83,7 @@ def split(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     sizes = () if chain is None or not chain.kept else part_sizes(chain.channels)
     if chain is None or not sizes:
         return []
-    size = min(sizes, key=lambda s: abs(s - _TYPICAL))
+    size = min(sizes, key=lambda s: abs(s - TYPICAL))
     by_rows = (0, 1) if all(map(can_stream, scene.ops[first:end])) else (0,)
     others = [s for s in sizes if s != size]
     return [split_way(scene, (first, end), chain, size, rows, others) for rows in by_rows]

@@ -25,7 +25,7 @@ from typing import ClassVar
 from tinyir.diag import did_you_mean, error
 from tinyir.ir import Argument, Func, Level, Module
 from tinyir.opdef import Op
-from tinyir.ops import Dequantize, Quantize, Transpose
+from tinyir.ops import Dequantize, Quantize, Slice, Transpose
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import load_plugins
 from tinyir.rewrite import Rewriter
@@ -110,10 +110,12 @@ def _turn_behind_dequantize(func: Func, rewriter: Rewriter) -> None:
 
 
 def _sink(func: Func) -> None:
-    """Move the ops that cannot stream down, each in front of its first user: they are not to part those that can."""
+    """Move the ops that cannot stream down, each in front of its first user: they are not to part those that can.
+    A part of a vector stays where the vector is, which some row needs the whole of.
+    """
     block = func.block
     for op in reversed(list(block.ops)):
-        if op.terminator or can_stream(op):
+        if op.terminator or can_stream(op) or (isinstance(op, Slice) and op.out.type.elements == op.out.shape[-1]):
             continue
         places = [block.ops.index(user) for result in op.results for user in result.users]
         here = block.ops.index(op)
