@@ -33,7 +33,7 @@ from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
-from tinyir.ops import Empty, Insert, MemReturn, Reinterpret, Reshape, Return, Slice, Split, Stream, Yield
+from tinyir.ops import Empty, Hold, Insert, MemReturn, Reinterpret, Reshape, Return, Slice, Split, Stream, Yield
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
@@ -98,7 +98,7 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
     place_windows(func, roots, low)
     copied = _bind_results(results, outputs, roots, low)
     joined = _join_parts(func, roots, low)
-    for op in func.ops:
+    for op in sorted(func.ops, key=lambda op: not isinstance(op, Hold)):  # what is held is there from the beginning
         if op not in joined:
             _lower_op(op, low)
     low.location = func.loc

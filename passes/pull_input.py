@@ -1,4 +1,4 @@
-"""Let the application hand over input images row by row, in place of a pointer to the whole.
+"""Let the application hand over inputs in another way than by a pointer to its own buffer: row by row, or in the arena.
 
     func @main(%x: tensor<1x3x96x96xf32>) -> ...
       %t = nn.transpose(%x) {perm = [0, 2, 3, 1]} : tensor<1x96x96x3xf32>
@@ -13,16 +13,19 @@ module's attribute `nhwc` names it. Inputs that the network reshapes to an image
 several images in one) stay pointers; a remark says so. It is an error if no input has rows.
 
 Behind this pass the rows are due in order, so images cannot be scanned by columns.
+
+hold-input does the same with `sched.hold`, for every input: the application writes it into the arena.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from tinyir.diag import error
 from tinyir.ir import Argument, Level, Module, Value
 from tinyir.opdef import Op
-from tinyir.ops import Pull, Quantize, Reshape, Transpose
+from tinyir.ops import Hold, Pull, Quantize, Reshape, Transpose
 from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter
 from tinyir.types import TensorType
@@ -55,26 +58,52 @@ class PullInput(Pass):
         module.version += 1
 
 
+class HoldInput(Pass):
+    """Let inputs lie in the arena, where their bytes are used again as soon as they have been read."""
+
+    name = "hold-input"
+    level: ClassVar[tuple[Level, ...]] = ("graph", "quant")
+    to_level: ClassVar[Level] = "sched"
+
+    def run(self, module: Module, ctx: Context) -> None:
+        rewriter = self.rewriter(module, ctx)
+        for argument in module.main.inputs:
+            turned = _prepare(argument, rewriter)
+            image = _image_type(argument, turned)
+            _put_behind(argument, image or tensor_type(argument), turned and image is not None, Hold, rewriter, "held")
+        module.version += 1
+
+
+def _prepare(argument: Argument, rw: Rewriter) -> bool:
+    """Move what stands in the way; whether the network turns the input to NHWC."""
+    _move_in_front_of_quantize(argument, rw)
+    return any(isinstance(user, Transpose) and user.perm == _TO_NHWC for user in argument.users)
+
+
 def _pull(argument: Argument, rw: Rewriter) -> bool:
     """Put a pull behind the argument, if it is an image."""
-    _move_in_front_of_quantize(argument, rw)
-    turned = any(isinstance(user, Transpose) and user.perm == _TO_NHWC for user in argument.users)
+    turned = _prepare(argument, rw)
     type_ = _image_type(argument, turned)
-    if type_ is None:
-        return False
+    if type_ is not None:
+        _put_behind(argument, type_, turned, Pull, rw)
+    return type_ is not None
+
+
+def _put_behind(argument: Argument, type_: TensorType, turned: bool, make: Callable[..., Op], rw: Rewriter,
+                suffix: str = "rows") -> None:
+    """Let the readers of the argument read the op that `make` makes of it, of this type."""
     users = [(use.op, use.index) for use in argument.uses]
     if turned:
         argument.type_ = type_
         names = rw.module.attrs.get("nhwc", ())
         rw.module.attrs["nhwc"] = (*names, argument.name) if isinstance(names, tuple) else (argument.name,)
-    pull = rw.insert_before(rw.module.main.ops[0], Pull(argument, result=type_), name=f"{argument.name}_rows")
-    pull.loc = argument.loc
+    made = rw.insert_before(rw.module.main.ops[0], make(argument, result=type_), name=f"{argument.name}_{suffix}")
+    made.loc = argument.loc
     for op, index in users:
-        if op.out.type == type_ and isinstance(op, (Transpose, Reshape)):
-            rw.replace(op, pull.out)
+        if isinstance(op, (Transpose, Reshape)) and op.out.type == type_:
+            rw.replace(op, made.results[0])
         else:
-            rw.set_operand(op, index, _as_before(op, pull.out, argument, turned, rw))
-    return True
+            rw.set_operand(op, index, _as_before(op, made.results[0], argument, turned, rw))
 
 
 def _as_before(op: Op, image: Value, argument: Argument, turned: bool, rw: Rewriter) -> Value:

@@ -29,7 +29,7 @@ from .memory_fit import check_fit
 from .options import pairs
 from .program import Port, Program, program_of
 from .reference_model import ReferenceModel
-from .rows import row_inputs, takes_wholes
+from .rows import takes_wholes
 from .samples import NO_TRANSFORM, Transform
 
 __all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of", "load_module",
@@ -84,7 +84,7 @@ class Job:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     input_layout: str | None = None
     input: str = "whole"
-    """`rows`: images are asked for row by row."""
+    """`rows`: images are asked for row by row; `arena`: inputs lie there."""
     load_passes: tuple[str, ...] = ()
     quantization: Quantization = Quantization()
     graph_only: bool = False
@@ -175,7 +175,7 @@ class Compiled:
         files = self.c_files(emission)
         arena = self.facts.arena_bytes if emission.arena == "caller" and self.module.arenas else None
         program = program_of(self.module, emission.name, files, caller_arena=arena)
-        return takes_wholes(program, row_inputs(self.module), hooks=emission.hooks)
+        return takes_wholes(program, self.module, hooks=emission.hooks)
 
 
 def symbol_of(job: Job) -> str:
@@ -248,8 +248,8 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
     if not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words):
         passes = with_limits(passes, job.limits)
-    if job.input == "rows" and not job.graph_only:
-        passes = _with_pull(passes, level)
+    if job.input != "whole" and not job.graph_only:
+        passes = _with_input(passes, job.input, level)
     if job.passes is None:
         passes = passes[_behind(passes, level):]
     if job.tensors_only:
@@ -294,15 +294,19 @@ def _with_io(passes: list[Pass], io: str) -> list[Pass]:
     return [*passes[:at], *parse_pipeline(f"set-io{{io={io}}}"), *passes[at:]]
 
 
-def _with_pull(passes: list[Pass], level: Level) -> list[Pass]:
-    """Ask for the input by rows as soon as the graph is done, in front of what decides how it is executed."""
+_INPUTS = {"rows": ("pull-input", "sched.pull"), "arena": ("hold-input", "sched.hold")}
+
+
+def _with_input(passes: list[Pass], how: str, level: Level) -> list[Pass]:
+    """Say how inputs come as soon as the graph is done, in front of what decides how it is executed."""
+    name, op = _INPUTS[how]
     if level in ("sched", "mem"):
-        raise error(f"--input rows: this text is at level {level}, where it is settled how inputs come",
-                    help="write sched.pull into it, in front of what reads the input")
+        raise error(f"--input {how}: this text is at level {level}, where it is settled how inputs come",
+                    help=f"write {op} into it, in front of what reads the input")
     ends = (i for i, p in enumerate(passes)
             if p.to_level in ("sched", "mem") or p.name == "scan-columns" or p.name.startswith("expand-"))
     at = next(ends, len(passes))
-    return [*passes[:at], *parse_pipeline("pull-input"), *passes[at:]]
+    return [*passes[:at], *parse_pipeline(name), *passes[at:]]
 
 
 class _Stages(Instrument):

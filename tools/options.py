@@ -86,9 +86,11 @@ def add_limit_options(group: argparse._ArgumentGroup) -> None:
 
 def add_input_options(group: argparse._ArgumentGroup) -> None:
     """--input, --input-dim, --input-shape, --input-layout."""
-    group.add_argument("--input", type=chosen("way", ("whole", "rows")), metavar="whole|rows", default="whole",
+    group.add_argument("--input", type=chosen("way", ("whole", "rows", "arena")), metavar="whole|rows|arena",
+                       default="whole",
                        help="whole (default): run() takes a pointer to each input; rows: NAME_run_rows() calls a "
-                            "function of yours for each row of an image, so that it need not be stored")
+                            "function of yours for each row of an image, so that it need not be stored; arena: you "
+                            "write the input to where NAME_input() says, and its bytes are used again")
     group.add_argument("--input-dim", metavar="N=1", action="append", default=[], type=_dim,
                        help="the size of a dimension that the model leaves open (may be repeated)")
     group.add_argument("--input-shape", metavar="X=1x3x96x96", action="append", default=[], type=_shape,

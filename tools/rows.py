@@ -1,9 +1,10 @@
-"""Programs whose inputs come row by row, made to take them as wholes: what the harnesses run.
+"""Programs whose inputs do not come as pointers, made to take them so: what the harnesses run.
 
     int vww_run_rows(vww_row row, void *user, int8_t *output);             the C of the model
     int vww_whole_run(const void *input, void *output);                    around it: copies the rows of `input`
 
-The function around the model also watches that each row is asked for once, in order: its status is 1 if not.
+The function around the model also watches that each row is asked for once, in order: its status is 1 if not. Inputs
+that lie in the arena are copied there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tinyir.ir import Module
 
 from .program import Program
 
-__all__ = ["SUFFIX", "RowInput", "row_inputs", "takes_wholes"]
+__all__ = ["SUFFIX", "RowInput", "held_inputs", "row_inputs", "takes_wholes"]
 
 SUFFIX = "_whole"
 """What the name of such a program ends with, and the stem of the file that it has more."""
@@ -44,6 +45,12 @@ def row_inputs(module: Module) -> tuple[RowInput | None, ...]:
     return tuple(found)
 
 
+def held_inputs(module: Module) -> tuple[int, ...]:
+    """For each input of a module at mem level: its bytes if it lies in the arena, else 0."""
+    held = {op.reads[0] for op in module.walk() if op.opname == "k.hold_input"}
+    return tuple(value.type.size_bytes if value in held else 0 for value in module.main.inputs)
+
+
 _SOURCE = """\
 #include <stddef.h>
 #include <stdint.h>
@@ -57,10 +64,16 @@ int {whole}_run({parameters})
     int status;
     wrong = 0;
 {begin}
-    status = {name}_run_rows({arguments});
+    status = {name}_{run}({arguments});
 {end}
     return status != 0 ? status : wrong;
 }}
+"""
+_COPY = """
+static void copy(void *to, const void *from, size_t size)
+{
+    for (size_t i = 0; i < size; i++) ((volatile unsigned char *)to)[i] = ((const unsigned char *)from)[i];
+}
 """
 _CALLBACK = """
 typedef {word} __attribute__((may_alias)) word_{i};
@@ -79,29 +92,33 @@ int {whole}_run_hooked({parameters}, {name}_hook hook, void *hook_user)
     int status;
     wrong = 0;
 {begin}
-    status = {name}_run_rows_hooked({arguments}, hook, hook_user);
+    status = {name}_{run}_hooked({arguments}, hook, hook_user);
 {end}
     return status != 0 ? status : wrong;
 }}
 """
 
 
-def takes_wholes(program: Program, inputs: tuple[RowInput | None, ...], *, hooks: bool = False) -> Program:
-    """A program around `program` that takes pointers to all inputs; `program` itself if it does so already."""
-    if not any(inputs):
+def takes_wholes(program: Program, module: Module, *, hooks: bool = False) -> Program:
+    """A program around `program`, the C of `module`, that takes pointers to all inputs; itself if it does so itself."""
+    inputs, held = row_inputs(module), held_inputs(module)
+    if not any(inputs) and not any(held):
         return program
     whole = f"{program.name}{SUFFIX}"
     arenas = ["arena"] if program.caller_arena is not None else []
-    names = [*arenas, *(f"in_{i}" for i in range(len(inputs))), *(f"out_{i}" for i in range(len(program.outputs)))]
-    passed = [*arenas, *(f"in_{i}" if rows is None else f"row_{i}, in_{i}" for i, rows in enumerate(inputs)),
-              *(f"out_{i}" for i in range(len(program.outputs)))]
+    outputs = [f"out_{i}" for i in range(len(program.outputs))]
+    names = [*arenas, *(f"in_{i}" for i in range(len(inputs))), *outputs]
+    passed = [*arenas, *(f"in_{i}" if rows is None else f"row_{i}, in_{i}"
+                         for i, (rows, size) in enumerate(zip(inputs, held, strict=True)) if not size), *outputs]
     numbers = [(i, rows) for i, rows in enumerate(inputs) if rows is not None]
+    copies = [f"    copy({program.name}_input{f'_{i}' if len(held) > 1 else ''}({''.join(arenas)}), in_{i}, {size});"
+              for i, size in enumerate(held) if size]
     values = {
         "name": program.name, "whole": whole, "header": program.header, "arguments": ", ".join(passed),
-        "parameters": ", ".join(f"void *{name}" for name in names),
-        "begin": "\n".join(f"    next_{i} = 0;" for i, _ in numbers),
+        "run": "run_rows" if numbers else "run", "parameters": ", ".join(f"void *{name}" for name in names),
+        "begin": "\n".join([*(f"    next_{i} = 0;" for i, _ in numbers), *copies]),
         "end": "\n".join(f"    if (next_{i} != {rows.rows}) wrong = 1;" for i, rows in numbers),
-        "callbacks": "".join(_callback(i, rows) for i, rows in numbers),
+        "callbacks": (_COPY if copies else "") + "".join(_callback(i, rows) for i, rows in numbers),
     }
     source = _SOURCE.format(**values) + (_HOOKED.format(**values) if hooks else "")
     header = f"#include \"{program.header}\"\nint {whole}_run({values['parameters']});\n"

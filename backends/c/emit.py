@@ -18,18 +18,29 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tinyir.ir import Arena, Const, Module
+from tinyir.loops import bases_of
 from tinyir.ops.mem import Loop
 from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
 from .data import declaration, definition
-from .header import arena_names, banner, comment_safe, header_text, hook_user, hooked_prototype, parameters, prototype
+from .header import (
+    arena_names,
+    banner,
+    comment_safe,
+    header_text,
+    hook_user,
+    hooked_prototype,
+    parameters,
+    place_prototype,
+    prototype,
+)
 from .kernels.base import Kernel, RowKernel
 from .library import needed
 from .loop import Around, loop_lines, pace_text
 from .options import Options
 from .plan import plan_text, slots_by_statement
-from .program import Call, PlacedSlot, Program, gather, op_text
+from .program import Call, PlacedSlot, Program, Tensor, gather, op_text
 from .text import c_identifier, c_type, describe, fill
 
 __all__ = ["emit_c"]
@@ -227,13 +238,24 @@ def _arena(program: Program, options: Options) -> str:
 
 def _run(program: Program, options: Options) -> str:
     """run(), or run_hooked() and a run() that calls it."""
+    places = "".join(_place(tensor, program, options) for tensor in program.inputs if tensor.held is not None)
     body = "\n".join(f"    {line}" if line else "" for line in _body(program, options))
     if not options.hooks:
-        return f"{prototype(program, options)}\n{{\n{body}\n}}\n"
+        return f"{places}{prototype(program, options)}\n{{\n{body}\n}}\n"
     names = [re.split(r"[ *]", p)[-1] for p in parameters(program, options)]
     call = f"return {program.run_name}_hooked({', '.join([*names, 'NULL', 'NULL'])});"
-    return (f"{hooked_prototype(program, options)}\n{{\n{body}\n}}\n\n"
+    return (f"{places}{hooked_prototype(program, options)}\n{{\n{body}\n}}\n\n"
             f"{prototype(program, options)}\n{{\n    {call}\n}}\n\n{_layer_names(program)}")
+
+
+def _place(tensor: Tensor, program: Program, options: Options) -> str:
+    """The function that says where an input lies in the arena."""
+    assert tensor.held is not None
+    slot = next(slot for slot in program.slots if slot.value in bases_of(tensor.held.y))
+    name = dict(zip(program.arenas, arena_names(program), strict=False))[slot.arena]
+    kind, base = c_type(slot.value.type.dtype), f"(uint8_t *){name}" if options.arena == "caller" else name
+    return f"{place_prototype(tensor, program, options)}\n{{\n" \
+        f"    return ({kind} *)(void *)({base} + {slot.offset});\n}}\n\n"
 
 
 def _body(program: Program, options: Options) -> list[str]:
@@ -320,6 +342,8 @@ def _statement(program: Program, call: Call) -> list[str]:
             arguments.append(program.address(argument))
     statement = textwrap.wrap(f"{call.function}({', '.join(arguments)});", 108, subsequent_indent="    ",
                               break_long_words=False, break_on_hyphens=False)
+    if not call.function:
+        return []
     if batch == 1:
         return statement
     return [f"for (int32_t n = 0; n < {batch}; n++) {{", *(f"    {line}" for line in statement), "}"]

@@ -6,12 +6,15 @@ import re
 import textwrap
 from importlib import metadata
 
+from tinyir.loops import bases_of
+
 from .kernels.pull import PullRows
 from .options import Options
 from .program import Program, Tensor
 from .text import c_float, c_identifier, c_type, describe, fill
 
-__all__ = ["ERROR_NULL", "banner", "comment_safe", "header_text", "parameters", "prototype", "version"]
+__all__ = ["ERROR_NULL", "banner", "comment_safe", "header_text", "parameters", "place_prototype", "prototype",
+           "version"]
 
 ERROR_NULL = -1
 ERROR_ALIGN = -2
@@ -103,8 +106,13 @@ def banner(program: Program, file: str, what: str) -> str:
 
 
 def _tensor_list(tensors: list[Tensor]) -> str:
-    return ", ".join(f"{t.name if t.pull is None else c_identifier(t.value.name) + ' by rows'} "
-                     f"{describe(t.value.shape, t.value.type.dtype)}" for t in tensors)
+    return ", ".join(f"{_tensor_name(t)} {describe(t.value.shape, t.value.type.dtype)}" for t in tensors)
+
+
+def _tensor_name(tensor: Tensor) -> str:
+    if tensor.pull is not None:
+        return f"{c_identifier(tensor.value.name)} by rows"
+    return tensor.name if tensor.held is None else f"{tensor.name} in the arena"
 
 
 def parameters(program: Program, options: Options) -> list[str]:
@@ -118,6 +126,8 @@ def parameters(program: Program, options: Options) -> list[str]:
 def _input_parameters(tensor: Tensor) -> list[str]:
     if tensor.pull is not None:
         return [f"{tensor.row_type} {tensor.name}", f"void *{tensor.user}"]
+    if tensor.held is not None:
+        return []
     return [f"const {c_type(tensor.value.type.dtype)} *{tensor.name}"]
 
 
@@ -152,13 +162,15 @@ def header_text(program: Program, options: Options, file: str) -> str:
         hooks = fill(_HOOKS, symbol=program.symbol, run=program.run_name, macro=program.macro,
                      layers=len(program.calls), prototype=hooked_prototype(program, options))
     return fill(_HEADER, banner=banner(program, file, what), guard=f"{program.macro}_H", arena=_arena(program, options),
-                tensors="\n\n".join(_tensor_macros(t) for t in (*program.inputs, *program.outputs)),
+                tensors="\n\n".join(_tensor_macros(t, program, options) for t in (*program.inputs, *program.outputs)),
                 errors=_errors(program, options), run=run, hooks=hooks)
 
 
 def _arena(program: Program, options: Options) -> str:
     owner = "its address is passed to run()" if options.arena == "caller" else "inside model.c"
-    lines = [f"/* Working memory, {owner}. It holds nothing between two calls. */",
+    held = any(t.held is not None for t in program.inputs)
+    what = "Between two calls it holds nothing but the input." if held else "It holds nothing between two calls."
+    lines = [f"/* Working memory, {owner}. {what} */",
              f"#define {program.macro}_ARENA_BYTES {program.arena_bytes}",
              f"#define {program.macro}_ARENA_ALIGN {max((a.align for a in program.arenas), default=1)}"]
     if len(program.arenas) > 1:
@@ -166,7 +178,7 @@ def _arena(program: Program, options: Options) -> str:
     return "\n".join(lines)
 
 
-def _tensor_macros(tensor: Tensor) -> str:
+def _tensor_macros(tensor: Tensor, program: Program, options: Options) -> str:
     type_ = tensor.value.type
     what = f"{'' if tensor.pull is None else 'rows of '}{comment_safe(tensor.value.name)}"
     lines = [f"/* {tensor.name}: {what}, {describe(type_.shape, type_.dtype)} */",
@@ -178,7 +190,19 @@ def _tensor_macros(tensor: Tensor) -> str:
                   f"#define {tensor.macro}_ZERO_POINT ({type_.quant.zero_point})"]
     if tensor.pull is not None:
         lines += _row_lines(tensor, tensor.pull)
+    if tensor.held is not None:
+        lines += ["", "/* Where the input has to be written, in the arena, before each run. The run writes over it. */",
+                  f"{place_prototype(tensor, program, options)};"]
     return "\n".join(lines)
+
+
+def place_prototype(tensor: Tensor, program: Program, options: Options) -> str:
+    """`int8_t *vww_input(void)`: the function that says where an input lies that is held in the arena."""
+    assert tensor.held is not None
+    arena = next(slot.arena for slot in program.slots if slot.value in bases_of(tensor.held.y))
+    names = dict(zip(program.arenas, arena_names(program), strict=False))
+    return f"{c_type(tensor.value.type.dtype)} *{tensor.place}(" \
+        f"{f'void *{names[arena]}' if options.arena == 'caller' else 'void'})"
 
 
 def _row_lines(tensor: Tensor, pull: PullRows) -> list[str]:

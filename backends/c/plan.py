@@ -102,7 +102,7 @@ def slots_by_statement(program: Program, *, at_top: bool) -> dict[Op, list[Place
     """
     chains: dict[PlacedSlot, list[list[Op]]] = {slot: [] for slot in program.slots}
     by_value = {slot.value: slot for slot in program.slots}
-    for call in program.calls:
+    for call in program.calls if at_top else (c for c in program.calls if c.function):
         for base in dict.fromkeys(b for v in (*call.op.reads, *call.op.writes) for b in bases_of(v)):
             if base in by_value:
                 chains[by_value[base]].append(_chain(call.op))

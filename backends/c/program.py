@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from tinyir.diag import CompileError, Diagnostic, error, origins
 from tinyir.ir import Arena, Const, Module, Value
@@ -16,12 +17,13 @@ from tinyir.opdef import MISSING, Op
 from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 
 from .kernels.base import Kernel
-from .kernels.pull import PullRows
+from .kernels.pull import HoldInput, PullRows
 from .text import RESERVED, c_identifier, c_type, readable
 
 __all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
 
 
+KernelT = TypeVar("KernelT", bound=Kernel)
 _WHEN = ("rows", "height", "pace", "fresh", "keep")
 
 
@@ -46,7 +48,8 @@ class Tensor:
     """A graph input or output: `name` is the C parameter, `macro` what its macros start with.
 
     An input that comes row by row has `pull`, the op that asks for its rows, and two parameters: `name` is the function
-    that fills a row, of type `row_type`, and `user` is what is passed to it.
+    that fills a row, of type `row_type`, and `user` is what is passed to it. One that lies in the arena has `held`, the
+    op that says where, and no parameter: the function `place` gives its address.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Tensor:
     pull: PullRows | None = None
     user: str = ""
     row_type: str = ""
+    held: HoldInput | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class PlacedSlot:
 
 @dataclass(frozen=True)
 class Call:
-    """Call number `number`: a kernel op and the function that computes it."""
+    """Call number `number`: a kernel op and the function that computes it; none if there is nothing to do."""
 
     number: int
     op: Kernel
@@ -182,13 +187,17 @@ def _name_tensors(program: Program) -> None:
     func = program.module.main
     locals_ = Names(RESERVED | {f"{word}_{name}" for name in program.module.arenas for word in ("arena", "base")})
     macros = Names({"ARENA", "ERROR"})
-    pulls = {value: pull for value in func.inputs if (pull := _pull_of(value)) is not None}
+    pulls = {value: pull for value in func.inputs if (pull := _reader(value, PullRows)) is not None}
     for value in func.inputs:
         name = c_identifier(value.name)
         tensor = Tensor(locals_.fresh(name), f"{program.macro}_{macros.fresh(name.upper())}", value)
         if value in pulls:
             row, user = (word if len(pulls) == 1 else locals_.fresh(f"{word}_{name}") for word in ("row", "user"))
             tensor = replace(tensor, name=row, user=user, row_type=f"{program.symbol}_{row}", pull=pulls[value])
+        held = _reader(value, HoldInput)
+        if held is not None:
+            number = f"_{len(program.inputs)}" if len(func.inputs) > 1 else ""
+            tensor = replace(tensor, held=held, place=f"{program.symbol}_input{number}")
         program.inputs.append(tensor)
         program.roots[value] = f"{tensor.name}, {tensor.user}" if tensor.user else tensor.name
     for value in func.written:
@@ -197,7 +206,8 @@ def _name_tensors(program: Program) -> None:
         program.outputs.append(tensor)
         program.roots[value] = tensor.name
     taken = ("run", "run_rows", "run_hooked", "run_rows_hooked", "hook", "layer_name", "arena")
-    symbols = Names({f"{program.symbol}_{word}" for word in taken} | {t.row_type for t in program.inputs})
+    symbols = Names({f"{program.symbol}_{word}" for word in taken}
+                    | {name for t in program.inputs for name in (t.row_type, t.place)})
     for op in program.module.main.block.walk():
         for const in (root_of(v) for v in op.reads if isinstance(op, Kernel)):
             if isinstance(const, Const) and const not in program.consts:
@@ -207,13 +217,13 @@ def _name_tensors(program: Program) -> None:
             program.roots[op.out] = locals_.fresh(c_identifier(readable(op.out.name)))
 
 
-def _pull_of(value: Value) -> PullRows | None:
-    """The op that asks for the rows of an input. Raises CompileError if something else reads it as well."""
-    pulls = [op for op in value.users if isinstance(op, PullRows)]
-    if pulls and len(value.uses) > 1:
-        raise error(f"%{value.name} is asked for row by row, so nothing else can read it", loc=pulls[0].loc,
-                    help="let the other readers read what sched.pull gives")
-    return pulls[0] if pulls else None
+def _reader(value: Value, kind: type[KernelT]) -> KernelT | None:
+    """The op of that kind that reads an input. Raises CompileError if something else reads it as well."""
+    found = [op for op in value.users if isinstance(op, kind)]
+    if found and len(value.uses) > 1:
+        raise error(f"%{value.name} does not come as a pointer, so nothing but {found[0].opname} can read it",
+                    loc=found[0].loc, help="let the other readers read what that writes")
+    return found[0] if found else None
 
 
 def _name_calls(program: Program) -> None:
@@ -222,6 +232,9 @@ def _name_calls(program: Program) -> None:
     by_text: dict[str, str] = {}
     for op in _kernels(program.module):
         text = op.source()
+        if not text:
+            program.calls.append(Call(len(program.calls), op, ""))
+            continue
         key = f"{op.stem()}\n{text}"
         if key not in by_text:
             by_text[key] = names.fresh(op.stem())

@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 from tinyc.backends.c.program import Call, PlacedSlot, Program, gather
-from tinyc.tools.rows import row_inputs
+from tinyc.tools.rows import held_inputs, row_inputs
 
 from tinyir.ir import Array, Module
 from tinyir.loops import bases_of
@@ -232,6 +232,8 @@ def _case(program: Program, call: Call) -> str:
     bases = {base for value in (*call.op.reads, *call.op.writes) for base in bases_of(value)}
     own = [slot for slot in program.slots if slot.value in bases]
     number, result = call.number, call.op.writes[0]
+    if not call.function:
+        return f"    case {number}: break;"
     holding = [s for s in program.slots if s.first < number <= s.last]
     beginning = [s for s in program.slots if s.first == number]
     scratch = [s for s in beginning if s.last == number and s.value not in bases_of(result)]
@@ -260,14 +262,17 @@ def _without(begin: int, end: int, slots: Iterable[PlacedSlot]) -> list[tuple[in
 def _main_source(module: Module, program: Program) -> str:
     rows = row_inputs(module)
     pulled = [(i, r) for i, r in enumerate(rows) if r is not None]
-    passed = [f"row_{i}, in[{i}]" if r is not None else f"in[{i}]" for i, r in enumerate(rows)]
+    held = held_inputs(module)
+    passed = [f"row_{i}, in[{i}]" if r is not None else f"in[{i}]" for i, r in enumerate(rows) if not held[i]]
     arena = ["guard_arena"] if program.arenas else []
+    places = [f"net_input{f'_{i}' if len(held) > 1 else ''}(guard_arena)" for i in range(len(held))]
     outputs = [f"out[{i}]" for i in range(len(program.outputs))]
     return _MAIN.format(
         rows="".join(_ROW.format(i=i, element=r.element, bytes=r.row_bytes) for i, r in pulled),
         inputs=", ".join(str(t.value.type.size_bytes) for t in program.inputs), in_count=len(program.inputs),
         outputs=", ".join(str(t.value.type.size_bytes) for t in program.outputs), out_count=len(program.outputs),
         size=max(1, program.arena_bytes),
-        reset="".join(f"        next_{i} = 0;\n" for i, _ in pulled),
+        reset="".join([*(f"        next_{i} = 0;\n" for i, _ in pulled),
+                       *(f"        memcpy({places[i]}, in[{i}], {n});\n" for i, n in enumerate(held) if n)]),
         asked="".join(f"        if (next_{i} != {r.rows}) return 5;\n" for i, r in pulled),
         call=f"{program.run_name}({', '.join([*arena, *passed, *outputs])})")

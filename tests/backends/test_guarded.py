@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyir.interp import run
 from tinyir.ir import Array, Module
 from tinyir.pass_manager import Context, PassManager, parse_pipeline
 from tinyir.registry import FRONTENDS, PIPELINES
@@ -66,6 +67,15 @@ def test_random_networks(seed: int, quantised: bool, build: Build, tmp_path: Pat
     for module in (plain, streamed):
         for found, wanted in zip(run_guarded(module, [x], build, tmp_path), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+
+
+@builds
+def test_input_in_the_arena(build: Build, tmp_path: Path) -> None:
+    """Rows of the input are overwritten as soon as nothing reads them any more."""
+    module, x = net(), images((1, 24, 6, 3))
+    expected = run(net(), x)[0]
+    PassManager(parse_pipeline(f"hold-input,stream{{cuts=b}},{LOWER}")).run(module)
+    np.testing.assert_allclose(run_guarded(module, x, build, tmp_path)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 @builds

@@ -175,6 +175,37 @@ def test_nothing_to_ask_for() -> None:
         lowered(module, LOWER)
 
 
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("owner", ["static", "caller"])
+def test_inputs_in_the_arena(owner: str, compiler: str) -> None:
+    """They are written to where the C says; what is no image too."""
+    inputs = images((1, 24, 6, 3), (1, 7))
+    expected = run(net((1, 7)), inputs)
+    module = net((1, 7))
+    PassManager(parse_pipeline(f"hold-input,stream{{cuts=b}},{LOWER}")).run(module)
+    for mine, wanted in zip(run(module, inputs), expected, strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6)
+    library, memory = compile_library(emit(module, arena=owner), compiler), np.zeros(16384, np.uint8)
+    arena = [] if owner == "static" else [ctypes.c_void_p(memory.ctypes.data + -memory.ctypes.data % 64)]
+    found = [np.empty_like(array) for array in expected]
+    for _ in range(2):  # the run writes over its inputs
+        for number, image in enumerate(inputs):
+            place = library[f"net_input_{number}"]
+            place.restype = ctypes.c_void_p
+            ctypes.memmove(place(*arena), image.ctypes.data, image.nbytes)
+        assert library.net_run(*arena, *pointers(found)) == 0
+        for mine, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(mine, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_bytes_of_an_input_in_the_arena_are_used_again() -> None:
+    image = 24 * 6 * 3 * 4
+    module, whole = net(), net()
+    PassManager(parse_pipeline(f"hold-input,stream{{cuts=b}},{LOWER}")).run(module)
+    PassManager(parse_pipeline(LOWER)).run(whole)
+    assert image < (module.arenas["arena"].size or 0) < image + (whole.arenas["arena"].size or 0) / 2
+
+
 def test_golden_files(update_golden: bool) -> None:
     """The C of a network that runs row by row, for those who want to read one."""
     for name, data in emit(lowered(net(), f"stream{{cuts=b}},{LOWER}"), name="rows").items():

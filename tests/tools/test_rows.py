@@ -41,6 +41,14 @@ def test_compiler_records_the_option(run_tinyc: Run, model: Path, tmp_path: Path
     assert "#define TINY_IMAGE_SHAPE {1, 12, 10, 3}" in header
 
 
+@pytest.mark.parametrize("options", [(), ("--ram", "min")])
+def test_input_in_the_arena(run_check: Run, run_tinyc: Run, model: Path, options: tuple[str, ...],
+                            tmp_path: Path) -> None:
+    assert run_tinyc(model, "--input", "arena", "--check", *options, "-o", f"{tmp_path}/").status == 0
+    assert "float *tiny_input(void);" in (tmp_path / "tiny.h").read_text()
+    assert run_check(model, "--input", "arena", "--layers", "--samples", "2").status == 0
+
+
 def test_columns_are_no_choice(model: Path) -> None:
     passes = "layout-nhwc,schedule{scan=columns},lower-to-mem,plan-arena"
     compiled = compile_job(Job(str(model), passes=passes, input="rows"))

@@ -48,10 +48,9 @@ from .func import Return
 from .linear import Dense, MatMul
 from .mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 from .pool import AvgPool, MaxPool
-from .pull import Pull
+from .pull import Hold, Pull
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
-from .qproject import QProject
 from .quant import Dequantize, Lookup, Quantize, Range, Reinterpret
 from .reduce import (
     ArgMax,
@@ -74,10 +73,10 @@ __all__ = [
     "ACTIVATION_ARGS", "Abs", "Activation", "Add", "ArgMax", "ArgMin", "AvgPool", "BatchNorm", "Binary", "BroadcastTo",
     "Cast", "Ceil", "ChannelRole", "Clip", "Concat", "Conv2D", "ConvTranspose2D", "Coordinates", "Dense",
     "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Empty", "Erf", "Exp", "Floor", "Gather", "Gelu",
-    "HardSigmoid", "HardSwish", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
+    "HardSigmoid", "HardSwish", "Hold", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
     "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad",
     "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D",
-    "QMatMul", "QMul", "QProject", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
+    "QMatMul", "QMul", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round",
     "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream",
     "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield", "activation_of", "apply_activation",

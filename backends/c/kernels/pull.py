@@ -1,4 +1,5 @@
-"""Rows of an input image, which the application fills one by one when they are due.
+"""Inputs that do not come as pointers: rows that the application fills one by one when they are due, and what it has
+written into the arena before.
 
     k.pull_rows(%image) -> (%ring) {rows = [0, 96], height = 96, pace = [1, 1, 0]}
 
@@ -15,10 +16,10 @@ from tinyir.lowering import Lowering, lowers, streams
 from tinyir.opdef import Written
 
 from ..text import c_type, fill
-from .base import RowKernel
+from .base import Argument, Kernel, RowKernel
 from .eltwise import row_length
 
-__all__ = ["PullRows"]
+__all__ = ["HoldInput", "PullRows"]
 
 
 @final
@@ -62,3 +63,25 @@ def lower_pull(op: ops.Pull, low: Lowering) -> None:
 
 
 streams(ops.Pull)
+
+
+@final
+class HoldInput(Kernel, opname="k.hold_input"):
+    """y is where the application has written x, a parameter, before: no code."""
+
+    x: Value
+    y: Written
+
+    def reference(self, x: Array, y: Array) -> None:
+        y[...] = x.reshape(y.shape)
+
+    def source(self) -> str:
+        return ""
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return ()
+
+
+@lowers(ops.Hold)
+def lower_hold(op: ops.Hold, low: Lowering) -> None:
+    low.emit(HoldInput(low.buffer(op.x), low.result(op.out)))
