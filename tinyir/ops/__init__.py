@@ -51,6 +51,7 @@ from .pool import AvgPool, MaxPool
 from .pull import Hold, Pull
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
+from .qproject import QProject
 from .quant import Dequantize, Lookup, Quantize, Range, Reinterpret
 from .reduce import (
     ArgMax,
@@ -76,7 +77,7 @@ __all__ = [
     "HardSigmoid", "HardSwish", "Hold", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
     "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad",
     "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D",
-    "QMatMul", "QMul", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
+    "QMatMul", "QMul", "QProject", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round",
     "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream",
     "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield", "activation_of", "apply_activation",
