@@ -16,7 +16,7 @@ from tinyc.tools.program import program_of
 from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
-from tinyir.ops import QAdd, QMul
+from tinyir.ops import QAdd, QMul, QReduceMean
 from tinyir.types import I8, U8, DType, TensorType
 
 from .harness import COMPILERS, emit
@@ -186,3 +186,29 @@ def test_pairs(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_pairs_on_core(route: Any) -> None:
     on_core(list(PAIRS.values()), route)
+
+
+def mean(shape: tuple[int, ...], axes: tuple[int, ...], dtype: DType = I8, scale: float = 0.02) -> Model:
+    """A mean over `axes`; of equal scales, ties are frequent."""
+    rng = np.random.default_rng(shape[1])
+    result = TensorType(tuple(1 if i in axes else n for i, n in enumerate(shape)), dtype, per_tensor(scale, 5))
+    return lambda x: QReduceMean(x, result, axes, rule="exact"), [(stored(rng, dtype, *shape), per_tensor(0.02, 3))], []
+
+
+MEANS = {
+    "image": mean((1, 5, 6, 40), (1, 2)),
+    "columns": mean((1, 5, 6, 33), (2,)),
+    "rows": mean((2, 11, 3, 16), (1,), scale=0.021),
+    "u8": mean((1, 15, 17, 16), (1, 2), U8),
+    "few channels": mean((1, 5, 6, 8), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_means(name: str) -> None:
+    check_twin(MEANS[name], "k.mean_s8")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_means_on_core(route: Any) -> None:
+    on_core(list(MEANS.values()), route)

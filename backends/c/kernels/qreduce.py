@@ -27,6 +27,7 @@ from tinyir.requant import solve_steps
 from ..text import c_type, fill
 from .base import Kernel
 from .loops import nest, row_major
+from .mve_sums import mean_text
 from .qrequant import Scaling, Stored, apply_stored, requantized, scaling_of, store
 
 __all__ = ["MeanS8", "exact_limits"]
@@ -46,6 +47,7 @@ class MeanS8(Kernel, opname="k.mean_s8"):
     zero: int
     clamp: tuple[int, int]
     emulated: bool
+    vector: bool = False                   # whether the core has the instructions of mve_sums
 
     def stem(self) -> str:
         return f"mean_s8_{self.x.type.dtype}"
@@ -73,6 +75,10 @@ class MeanS8(Kernel, opname="k.mean_s8"):
             {y} = ({yt}){value};
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), start=self.start, inside=self._folding(),
                     value=self._value())
+        loops = nest(kept_shape, strides, body)
+        if self.vector:
+            loops = mean_text(shape, self.axes, str(self.x.type.dtype), (c_type(self.y.type.dtype), self._value()),
+                              self.start, loops)
         return fill("""
             static void {name}(const {xt} *restrict x, {limits}{yt} *restrict y)
             {
@@ -80,7 +86,7 @@ class MeanS8(Kernel, opname="k.mean_s8"):
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype),
                     limits="const int32_t *restrict limits, " if self.limits is not None else "",
-                    loops=nest(kept_shape, strides, body))
+                    loops=loops)
 
     def _folding(self) -> str:
         """Loops over the folded axes, counters j0, j1, ..."""
@@ -126,7 +132,8 @@ def lower_mean(op: QReduceMean, low: Lowering) -> None:
     low.emit(MeanS8(
         low.buffer(op.x), None if limits is None else low.const(f"{op.out.name}.limits", limits.astype(np.int32)),
         low.result(op.out), axes=tuple(sorted(normal_axis(a, op.x.type.rank) for a in op.axes)), start=start,
-        common=stored.common, shift=stored.shift, zero=stored.zero, clamp=stored.clamp, emulated=stored.emulated))
+        common=stored.common, shift=stored.shift, zero=stored.zero, clamp=stored.clamp, emulated=stored.emulated,
+        vector=low.target.mve))
 
 
 def _single(op: QReduceMean, bounds: tuple[int, int]) -> Scaling:
