@@ -138,16 +138,18 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
             }
         """, run=self._run)
         return fill("""
-            static const int32_t window[4] = {{kernel}, {line}, {limit}, {zero}};
+            static const int32_t window[5] = {{kernel}, {line}, {limit}, {zero}, {step}};
             {setup}
             {whole_start}
             int32_t filled = 0;
             for (int32_t row = row_begin; row < row_end; row++) {
                 {lines}
                 {row_start}
-                for (int32_t pixel = 0; pixel < {width}; pixel++) {
-                    tc_mve_window(lines, pixel * {step} - {before}, windows + filled * {inputs}, window);
-                    filled++;
+                for (int32_t pixel = 0, count; pixel < {width}; pixel += count) {
+                    count = {width} - pixel < 4 - filled ? {width} - pixel : 4 - filled;
+                    tc_mve_windows(lines, pixel * {step} - {before}, windows + filled * {inputs}, window, count,
+                        {inside});
+                    filled += count;
                     if (filled == 4) {
                         {run}(windows, stream, out, shape, 4);
                         out += {four};
@@ -161,7 +163,13 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
                     zero=self.x_zero, setup=self.row_setup(), lines=self._lines_text(), width=self.y.shape[2],
                     step=self.stride[1] * channels, before=self.pad[1] * channels, inputs=self.inputs, run=self._run,
                     four=4 * outputs, whole_start="" if parted else start, row_start=start if parted else "",
-                    row_rest=rest if parted else "", whole_rest="" if parted else rest)
+                    row_rest=rest if parted else "", whole_rest="" if parted else rest,
+                    inside=" && ".join(self._lines_inside()) or "1")
+
+    def _lines_inside(self) -> list[str]:
+        """C conditions for all lines to be inside the image."""
+        taps = self.taps
+        return ["lines[0] != NULL"] * taps.clipped_above + [f"lines[{taps.kernel - 1}] != NULL"] * taps.clipped_below
 
     def _lines_text(self) -> str:
         """`lines`: the input rows of the taps, NULL outside the image."""

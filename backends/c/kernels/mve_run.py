@@ -16,7 +16,7 @@ from ..library import family
 from ..text import fill
 from .mve_text import ENTER, FRAME, LEAVE, mve_function, narrowing
 
-__all__ = ["run_shape", "run_text", "unrolled", "vector_text", "window_text"]
+__all__ = ["run_shape", "run_text", "unrolled", "vector_text", "windows_text"]
 
 _PIXELS = ("r0", "r2", "r4", "r6"), ("r8", "r10", "r12", "lr")
 _POINTERS = ("r3", "r5", "r7", "r9")
@@ -282,76 +282,105 @@ def vector_text(name: str) -> str:
         _VECTOR, _VECTOR_TWIN)
 
 
-_WINDOW = """
-    push    {r4-r10, lr}
-    ldrd    r4, r5, [r3]                        // rows, length
-    ldrd    r6, r7, [r3, #8]                    // limit, what is outside
-    vdup.8  q1, r7
-    rsbs    r8, r1, #0                          // bytes in front of the image
-    it      lt
-    movlt   r8, #0
-    cmp     r8, r5
-    it      gt
-    movgt   r8, r5
-    add     r9, r1, r5
-    subs    r9, r9, r6                          // bytes behind it
+_WINDOWS = """
+    push    {r4-r11, lr}
+    ldr     r9, [sp, #36]                       // windows
+    ldr     r12, [sp, #40]                      // whether all lines are there
+    ldrd    r4, r5, [r3]                        // lines, length
+    ldrd    r7, r8, [r3, #8]                    // limit, what is outside
+    vdup.8  q1, r8
+    ldr     r8, [r3, #16]                       // step
+    vctp.8  r5
+1:  cmp     r12, #0
+    beq     6f
+    cmp     r1, #0
+    blt     6f
+    add     r6, r1, r5
+    cmp     r6, r7
+    bgt     6f
+    mov     r10, r0                             // a window inside
+    cmp     r5, #16
+    bgt     4f
+    dls     lr, r4
+2:  ldr     r6, [r10], #4
+    add     r6, r6, r1
+    vpstt
+    vldrbt.u8 q0, [r6]
+    vstrbt.8 q0, [r2]
+    add     r2, r2, r5
+    le      lr, 2b
+3:  add     r1, r1, r8
+    subs    r9, r9, #1
+    bne     1b
+    pop     {r4-r11, pc}
+4:  mov     r11, r4                             // its lines are more than a vector
+5:  ldr     r6, [r10], #4
+    mov     r3, r2
+    add     r6, r6, r1
+    dlstp.8 lr, r5
+8:  vldrb.u8 q0, [r6], #16
+    vstrb.8 q0, [r3], #16
+    letp    lr, 8b
+    add     r2, r2, r5
+    subs    r11, r11, #1
+    bne     5b
+    b       3b
+6:  push    {r0, r1, r4, r9, r12}               // a window at the border
+    rsbs    r9, r1, #0                          // bytes in front of the image
     it      lt
     movlt   r9, #0
     cmp     r9, r5
     it      gt
     movgt   r9, r5
-    sub     r7, r5, r8
-    sub     r7, r7, r9                          // bytes inside
-    add     r1, r1, r8
-1:  ldr     r6, [r0], #4
-    mov     r10, r2
-    cbz     r6, 6f
+    add     r12, r1, r5
+    subs    r12, r12, r7                        // bytes behind it
+    it      lt
+    movlt   r12, #0
+    cmp     r12, r5
+    it      gt
+    movgt   r12, r5
+    sub     r11, r5, r9
+    sub     r11, r11, r12                       // bytes inside
+    add     r1, r1, r9
+7:  ldr     r6, [r0], #4
+    mov     r3, r2                              // a line of the zero point
+    dlstp.8 lr, r5
+8:  vstrb.8 q1, [r3], #16
+    letp    lr, 8b
+    cbz     r6, 9f
     add     r6, r6, r1
-    cmp     r8, #0
-    bne     4f
-2:  wlstp.8 lr, r7, 8f
-3:  vldrb.u8 q0, [r6], #16
-    vstrb.8 q0, [r10], #16
-    letp    lr, 3b
-8:  cmp     r9, #0
-    bne     5f
-7:  add     r2, r2, r5
+    add     r3, r2, r9
+    wlstp.8 lr, r11, 9f                         // and over it what is inside
+8:  vldrb.u8 q0, [r6], #16
+    vstrb.8 q0, [r3], #16
+    letp    lr, 8b
+9:  add     r2, r2, r5
     subs    r4, r4, #1
-    bne     1b
-    pop     {r4-r10, pc}
-4:  dlstp.8 lr, r8
-3:  vstrb.8 q1, [r10], #16
-    letp    lr, 3b
-    add     r10, r2, r8
-    b       2b
-5:  add     r10, r2, r5
-    sub     r10, r10, r9
-    dlstp.8 lr, r9
-3:  vstrb.8 q1, [r10], #16
-    letp    lr, 3b
-    b       7b
-6:  dlstp.8 lr, r5                              // a line outside
-3:  vstrb.8 q1, [r10], #16
-    letp    lr, 3b
-    b       7b
+    bne     7b
+    pop     {r0, r1, r4, r9, r12}
+    b       3b
 """
 
-_WINDOW_TWIN = """
-    for (int32_t row = 0; row < shape[0]; row++) {
-        for (int32_t k = first; k < first + shape[1]; k++) {
-            *to++ = lines[row] != NULL && k >= 0 && k < shape[2] ? lines[row][k] : (int8_t)shape[3];
+_WINDOWS_TWIN = """
+    (void)whole;
+    for (int32_t i = 0; i < count; i++, first += shape[4]) {
+        for (int32_t row = 0; row < shape[0]; row++) {
+            for (int32_t k = first; k < first + shape[1]; k++) {
+                *to++ = lines[row] != NULL && k >= 0 && k < shape[2] ? lines[row][k] : (int8_t)shape[3];
+            }
         }
     }
 """
 
 
-@family(r"mve_window")
-def window_text(name: str) -> str:
-    """The C of tc_mve_window."""
+@family(r"mve_windows")
+def windows_text(name: str) -> str:
+    """The C of tc_mve_windows."""
     return mve_function(
         fill("""
-            /* A window behind each other: of each line the bytes from `first` on. `shape`: lines, bytes of each in the
-             * window, bytes of a line, and what stands for those outside, of lines that are not there for all. */
+            /* Windows of `count` pixels behind each other: of each line the bytes from `first` on, from `first` and a
+             * step on, and so on. `shape`: lines, bytes of each in a window, bytes of a line, what stands for those
+             * outside, step. Lines that are not `whole`, all there, may be NULL. */
         """).rstrip(),
-        f"void tc_{name}(const int8_t *const *lines, int32_t first, int8_t *to, const int32_t *shape)",
-        _WINDOW, _WINDOW_TWIN)
+        f"void tc_{name}(const int8_t *const *lines, int32_t first, int8_t *to, const int32_t *shape,\n"
+        "    int32_t count, int32_t whole)", _WINDOWS, _WINDOWS_TWIN)
