@@ -31,6 +31,8 @@ from .kernels.dsp_conv import ConvDsp
 from .kernels.dsp_depthwise import DepthwiseDsp
 from .kernels.dsp_planes import PIXELS
 from .kernels.dsp_triples import groups_of
+from .kernels.mve_conv import ConvMve
+from .kernels.mve_depthwise import DepthwiseMve
 from .kernels.qconv import ConvS8
 from .kernels.qdepthwise import DepthwiseS8
 from .kernels.qeltwise import PairRowsS8, PairS8
@@ -76,6 +78,8 @@ def work_of(kernel: Kernel) -> Work:
         return _conv_dsp(kernel)
     if isinstance(kernel, DepthwiseDsp):
         return _depthwise_dsp(kernel)
+    if isinstance(kernel, (ConvMve, DepthwiseMve)):
+        return _conv_mve(kernel) if isinstance(kernel, ConvMve) else _depthwise_mve(kernel)
     if isinstance(kernel, RowKernel):
         found = _by_rows(kernel)
         return replace(found, loads=_loads(kernel)) if isinstance(kernel, _BLOCKED) else found
@@ -115,7 +119,30 @@ def _conv_dsp(kernel: ConvDsp) -> Work:
                 computed * outputs * kernel.steps * 4, round(runs * columns) * outputs * kernel.steps)
 
 
-def _runs(kernel: ConvDsp, rows: int, calls: int) -> int:
+def _conv_mve(kernel: ConvMve) -> Work:
+    """Four pixels at a time, 16 inputs at a time."""
+    images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
+    width, outputs = kernel.y.shape[2:]
+    runs = images * _runs(kernel, rows, calls)
+    blocks = runs * -(-images * rows * width // (4 * runs))
+    sixteens = -(-kernel.inputs // 16)
+    return Work(images * calls, images * rows, blocks, images * rows * width * kernel.inputs, blocks * 4 * outputs,
+                blocks * 4 * outputs * sixteens * 16, blocks * outputs)
+
+
+def _depthwise_mve(kernel: DepthwiseMve) -> Work:
+    """Strips of a row, of 16 channels each: columns of four lines, then four results at a time."""
+    images, rows = kernel.batch(), kernel.rows[1] - kernel.rows[0]
+    width, channels = kernel.y.shape[2:]
+    fours, strips = [-(-size // 4) for size in kernel.kernel], -(-width // kernel.strip)
+    blocks = images * rows * strips * -(-channels // 16)
+    columns = -(-width // strips) * kernel.stride[1] + kernel.kernel[1] - 1
+    results = images * rows * -(-width // 4) * 4 * channels
+    return Work(images * _calls(kernel), images * rows, blocks, blocks * columns * fours[0], results,
+                results * fours[0] * fours[1] * 16)
+
+
+def _runs(kernel: ConvDsp | ConvMve, rows: int, calls: int) -> int:
     """How many runs of pixels that lie behind each other the rows are; rings cut them where they end."""
     if not kernel.pointwise:
         return rows if kernel.is_parted("y") else calls

@@ -76,6 +76,11 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
         """The C types of the elements of x and y, to fill into texts."""
         return {"xt": "int8_t", "yt": "int8_t"}
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether output pixel i reads input pixel i and nothing else."""
+        return self.windows is None
+
     def out_height(self) -> int:
         pads = self.pad[0], self.pad[2]
         return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation, pads)
@@ -111,7 +116,7 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
                 {body}
             }
         """, windows=windows, rows=self.row_parameters(), shape=self._shape(),
-                    body=self._run_text() if self.windows is None else self._window_text())
+                    body=self._run_text() if self.pointwise else self._window_text())
 
     def _shape(self) -> str:
         return run_shape(self.inputs, self.inputs, self.y.shape[3], self.y_zero)
