@@ -53,9 +53,15 @@ class RowBytes:
 
 def row_schedule(scene: Scene, first: int, end: int, rows: int = 1, waits: Collection[Op] = ()) -> RowSchedule:
     """The schedule of ops that run row by row; rows of results in `waits` wait for slower readers."""
+    known: dict[tuple[int, int, int], RowSchedule] = scene.memo.setdefault("rows", {})  # strips ask for it too
+    if not waits and (first, end, rows) in known:
+        return known[first, end, rows]
     ops = scene.ops[first:end]
     kept = {op.out for op in ops if scene.memory.needed_behind(op.out, end)}
-    return schedule_rows(ops, kept, rows, scene.needs, waits=waits)
+    made = schedule_rows(ops, kept, rows, scene.needs, waits=waits)
+    if not waits:
+        known[first, end, rows] = made
+    return made
 
 
 def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowBytes:

@@ -134,7 +134,7 @@ _AXES: tuple[Axis, Axis] = ("rows", "columns")
 def check_tiles(body: Sequence[Op], results: Sequence[Value], grid: tuple[int, int]) -> str | None:
     """Why the ops cannot be computed for a grid of tiles of the results, or None."""
     inside = set(body)
-    problems = [_result_problem(value, inside, grid) for value in results] + [tile_problem(op, inside) for op in body]
+    problems = [tile_problem(op, inside) for op in body] + [_result_problem(value, inside, grid) for value in results]
     first = next((problem for problem in problems if problem is not None), None)
     if first is not None:
         return first

@@ -6,10 +6,14 @@ from anywhere in the network, results in the middle; tiles layer by layer and st
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tinyir.clone import clone_module
+from tinyir.diag import CompileError
 from tinyir.interp import run
 from tinyir.ir import Array, Module, Value
 from tinyir.opdef import Op
@@ -17,6 +21,7 @@ from tinyir.ops import Add, AvgPool, Concat, Pad, QAdd, QAvgPool, Resize
 from tinyir.parser import parse
 from tinyir.pass_manager import Context, PassManager, parse_pipeline
 from tinyir.printer import print_module
+from tinyir.registry import BACKENDS
 from tinyir.tiles import check_tiles
 from tinyir.types import F32, TensorType
 from tinyir.verify import verify
@@ -138,3 +143,67 @@ def test_c(seed: int, quantised: bool, rows: int) -> None:
     plain, patched, x = made(seed, quantised, rows)
     flags = ("-O1", "-ffp-contract=off")
     assert_same(run_c(patched, [x], flags=flags), run_c(plain, [x], flags=flags), exact=True)
+
+
+@pytest.mark.skipif(not COMPILERS, reason="no C compiler")
+@pytest.mark.parametrize("patch", ["patch{grid=1x3,until=c,rows=1}", "patch{grid=3x2,until=c}"])
+def test_tiles_of_planes(patch: str) -> None:
+    """A result that is turned to NCHW is written tile by tile too."""
+    text = (Path(__file__).parent / "patch.tir").read_text().partition("// -----")[0]
+    x = np.random.Generator(np.random.PCG64(1)).uniform(-1, 1, (1, 8, 8, 2)).astype(np.float32)
+    plain, patched = parse(text), parse(text)
+    PassManager(parse_pipeline(LOWER)).run(plain)
+    PassManager(parse_pipeline(f"{patch},{LOWER}")).run(patched)
+    assert_same(run_c(patched, [x]), run_c(plain, [x]), exact=True)
+
+
+NETWORK = """
+module @net {
+  const @w : tensor<4x3x3x2xf32> = random<1>
+  func @main(%x: tensor<1x16x16x2xf32>) -> tensor<1x1x1x4xf32> {
+    %a = nn.conv2d(%x, @w, none) {pad = [1, 1, 1, 1]} : tensor<1x16x16x4xf32>
+    %b = nn.max_pool(%a) {kernel = [4, 4], stride = [4, 4]} : tensor<1x4x4x4xf32>
+    %c = nn.reduce_mean(%b) {axes = [1, 2]} : tensor<1x1x1x4xf32>
+    nn.return(%c)
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ("grid=2x2,until=c", "nn.reduce_mean %c needs more than a part of its operands"),
+    ("grid=5x1,until=b", "%b has 4 rows, too few for 5 tiles"),
+    ("grid=2x2,until=b,rows=1", "strips are as high as the image"),
+    ("grid=2by2,until=b", "the grid is '2by2'"),
+    ("grid=2x2,until=bb", "there is no value %bb"),
+    ("grid=2x2,from=b,until=a", "%b is computed behind %a"),
+    ("until=auto,overhead=much", "the overhead is 'much'"),
+])
+def test_errors_say_what_stands_in_the_way(options: str, message: str) -> None:
+    with pytest.raises(CompileError, match=re.escape(message)):
+        PassManager(parse_pipeline(f"patch{{{options}}}")).run(parse(NETWORK))
+
+
+def test_auto_takes_the_least_peak_within_the_overhead() -> None:
+    peaks = []
+    for overhead in ("0%", "5%", "100%"):
+        module, context = parse(NETWORK.replace("kernel = [4, 4]", "kernel = [6, 6], pad = [1, 1, 1, 1]")), Context()
+        PassManager(parse_pipeline(f"patch{{overhead={overhead}}},{LOWER}")).run(module, context)
+        stats = context.stats["patch"]
+        assert int(stats["recomputed-macs"]) <= float(overhead[:-1]) / 100 * 18_432
+        peaks.append(int(context.stats["plan-arena"]["peak-bytes"]))
+        assert peaks[-1] == stats.get("peak-bytes", peaks[-1])
+        assert any("patch: until %b: 2x2" in d.message for d in context.diagnostics)
+    assert peaks == sorted(peaks, reverse=True)
+    assert peaks[-1] < peaks[0]
+
+
+def test_equal_tiles_share_functions() -> None:
+    """Of nine tiles of two layers the border makes nine kinds; of 36 it makes no more."""
+    counts = []
+    for grid in ("3x3", "6x6"):
+        module = parse(NETWORK.replace("16x16", "24x24").replace("4x4x4xf32", "6x6x4xf32"))
+        PassManager(parse_pipeline(f"patch{{grid={grid},until=b}},{LOWER}")).run(module)
+        text = BACKENDS.get("c")(module, name="net")["net.c"].decode()
+        counts.append(len(re.findall(r"^static void ", text, re.MULTILINE)))
+    assert counts[1] <= counts[0] + 1

@@ -138,7 +138,9 @@ class PlaneRows(RowKernel, opname="k.plane_rows"):
 
     def source(self) -> str:
         width, channels = self.x.shape[2:]
-        by_row, by_column, by_channel = (row_major(self.y.shape)[self.perm.index(axis)] for axis in (1, 2, 3))
+        window = self.lies_in("y")
+        strides = row_major((self.y if window is None else window.x).shape)
+        by_row, by_column, by_channel = (strides[self.perm.index(axis)] for axis in (1, 2, 3))
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
