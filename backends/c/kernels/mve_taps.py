@@ -169,6 +169,7 @@ _TAPS = f"""
 1:  vmov    q7, q4
     ldr     r7, [sp]
     ldr     r5, [sp, #8]
+{{weights}}
 2:
 {{products}}
     vmov    q0[2], q0[0], r0, r4
@@ -211,21 +212,29 @@ _TAPS = f"""
 """
 
 
+def _weights(part: int) -> list[str]:
+    return [f"vldrw.u32 q2, [r1, #{32 * part}]", f"vldrw.u32 q3, [r1, #{32 * part + 16}]"]
+
+
 def _products(groups: int, fours: int, stride: int, ahead: int) -> str:
-    """Sums of four results and two channels."""
+    """Sums of four results and two channels. Where there is one vector of weights for each, they are there already."""
     lines = []
     for group in range(groups):
         base = "q6" if group else "q7"
         if group:
             lines.append("vadd.i32 q6, q7, r9")
         for four in range(fours):
-            at = 32 * (group * fours + four)
-            lines += [f"vldrw.u32 q0, [r1, #{at}]", f"vldrw.u32 q1, [r1, #{at + 16}]"]
+            part = group * fours + four
+            lines += _weights(part) if groups * fours > 1 else []
             for pixel in range(4):
                 for channel in (0, 1):
                     offset = (pixel * stride + 4 * four) * COLUMN + 4 * channel - ahead
-                    lines += [f"vldrw.u32 q{2 + channel}, [{base}, #{offset}]",
-                              f"vmladav{'a' if at else ''}.s8 {_SUMS[channel][pixel]}, q{channel}, q{2 + channel}"]
+                    lines += [f"vldrw.u32 q{channel}, [{base}, #{offset}]",
+                              f"vmladav{'a' if part else ''}.s8 {_SUMS[channel][pixel]}, q{channel}, q{2 + channel}"]
+    return _lines(lines)
+
+
+def _lines(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
@@ -258,6 +267,7 @@ def taps_text(name: str, *digits: str) -> str:
     parts = groups * fours
     ahead = max(0, (3 * stride + 4 * (fours - 1)) * COLUMN + 4 - _REACH)
     asm = fill(_TAPS, ahead=ahead, step=4 * stride * COLUMN, products=_products(groups, fours, stride, ahead),
+               weights=_lines(_weights(0)) if parts == 1 else "",
                biases=32 * parts, scales=32 * parts + 8, pair=32 * parts + 16)
     twin = fill(_TAPS_TWIN, words=8 * parts + 4, parts=parts, fours=fours, stride=stride)
     return mve_function(
