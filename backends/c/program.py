@@ -239,6 +239,10 @@ def _name_calls(program: Program) -> None:
         if key not in by_text:
             by_text[key] = names.fresh(op.stem())
             program.functions[by_text[key]] = text.replace("{name}", by_text[key])
+        if op.block is not None and isinstance(op.block.parent, Loop):
+            # Inside of run(), what the loop counts takes registers away from what the function computes.
+            program.functions[by_text[key]] = program.functions[by_text[key]].replace(
+                "static void ", "static __attribute__((noinline)) void ")
         program.calls.append(Call(len(program.calls), op, by_text[key]))
 
 

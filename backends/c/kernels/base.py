@@ -49,6 +49,7 @@ from tinyir.registry import ROW_FORMS
 from tinyir.types import TensorType, dtype_of
 
 from ..text import c_type, fill
+from .taps import RowTaps
 
 __all__ = ["Argument", "Kernel", "RowKernel", "c_type", "evaluate", "fill", "place_rows", "storage", "take_rows"]
 
@@ -273,6 +274,19 @@ class RowKernel(Kernel):
             return f"{operand} + {grouped} * {pitch}"
         fresh = f"{operand}_fresh + ({row} - {operand}_split) * {pitch}"
         return f"({row} < {operand}_split ? {operand} + {grouped} * {pitch} : {fresh})"
+
+    def declare_lines(self, operand: str, taps: RowTaps) -> str:
+        """C declaration of `lines`: the rows that the taps of row `row` read, behind `taps.declare()`. Empty where it
+        takes no more than a product to find them.
+        """
+        if not self.is_ring(operand):
+            return ""
+        lines = f"const {c_type(getattr(self, operand).type.dtype)} *lines[{taps.kernel}];\n"
+        return lines + taps.loop(f"lines[ky] = {self.address(operand, taps.row('ky'))};")
+
+    def line(self, operand: str, taps: RowTaps, tap: str) -> str:
+        """C expression for the row that a tap of row `row` reads, behind `declare_lines`."""
+        return f"lines[{tap}]" if self.is_ring(operand) else self.address(operand, taps.row(tap))
 
     def is_parted(self, operand: str) -> bool:
         """Whether the rows of a call may lie at both ends of the buffer that they are written to."""

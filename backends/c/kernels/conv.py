@@ -157,13 +157,14 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     {taps}
+                    {lines}
                     float *y_row = y + {slot} * {outputs};
                     {loops}
                 }
             }
         """, comment=self._comment(tile), rows=self.row_parameters(), setup=self.row_setup(),
                     slot=factor(self.slot("y", "row")), outputs=outputs,
-                    taps=self.taps.declare(), loops=self._group_loop(loops))
+                    taps=self.taps.declare(), lines=self.declare_lines("x", self.taps), loops=self._group_loop(loops))
 
     def _origin(self) -> Place:
         if self.groups == 1:
@@ -212,7 +213,7 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
             const float *in = {line}{group};
             const float *wk = {weight} + ky * {size};
             {segments}
-        """, line=self.address("x", self.taps.row("ky")),
+        """, line=self.line("x", self.taps, "ky"),
                     group=f" + group * {self.weight.shape[3]}" if self.groups > 1 else "", weight=place.weight,
                     size=self.packed.size // self.kernel[0] * tile.block, segments=self._segments_text(tile, strip))
 

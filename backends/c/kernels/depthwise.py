@@ -119,6 +119,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     {taps}
+                    {lines}
                     float *y_row = y + {slot} * {outputs};
                     {body}
                 }
@@ -126,6 +127,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
         """, comment=kernel_comment("depthwise convolution", self.kernel, self.stride, (self.x.shape, self.y.shape),
                                     self.act, tile),
                     rows=self.row_parameters(), setup=self.row_setup(), taps=self.taps.declare(),
+                    lines=self.declare_lines("x", self.taps),
                     slot=factor(self.slot("y", "row")), outputs=self.pitch("y"),
                     body=self._columns_text(tile))
 
@@ -160,7 +162,8 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
 
     def _input_rows(self) -> str:
         """Declarations: x0, x1, ... are the input rows of the window."""
-        rows = [self.address("x", f"top{plus(ky * self.dilation[0])}") for ky in range(self.kernel[0])]
+        rows = [self.line("x", self.taps, str(ky)) if self.is_ring("x")
+                else self.address("x", f"top{plus(ky * self.dilation[0])}") for ky in range(self.kernel[0])]
         return "".join(f"const float *x{ky} = {row};\n" for ky, row in enumerate(rows))
 
     def _strip_text(self, tile: Tile, strip: Strip, whole: bool) -> str:
@@ -207,7 +210,7 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
             const float *in = {line}{within};
             const float *ws = {weight} + ky * {size};
             {taps}
-        """, line=self.address("x", self.taps.row("ky")),
+        """, line=self.line("x", self.taps, "ky"),
                                    within=self._within(strip, place), weight=place.weight,
                                    size=self.kernel[1] * tile.block,
                                    taps=self._taps_text(tile, strip, "in", "ws", 0)))

@@ -187,20 +187,21 @@ class KeepRows(RowKernel, opname="k.keep_rows"):
         return f"tc_wrap({slot}, {self.ring('y')})" if operand == "y" and self.ring("x") > self.ring("y") else slot
 
     def source(self) -> str:
+        ring, length, dtype = self.ring("y"), row_length(self.y), self.x.type.dtype
+        size = length * dtype.numpy.itemsize
+        # Of more rows than the ring has only the last ones stay.
+        first = f"row_end - row_begin > {ring} ? row_end - {ring} : row_begin" if self.ring("x") > ring else "row_begin"
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
                 {setup}
-                for (int32_t row = row_begin; row < row_end; row++) {
-                    const {kind} *from = {x_row};
-                    {kind} *to = y + {y_slot} * {length};
-                    for (int32_t i = 0; i < {length}; i++) {
-                        to[i] = from[i];
-                    }
+                for (int32_t row = {first}; row < row_end; row++) {
+                    tc_copy_{unit}({x_row}, y + {y_slot} * {length}, {size});
                 }
             }
-        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(),
-            x_row=self.address("x", "row"), y_slot=self.slot("y", "row"), length=row_length(self.y))
+        """, kind=c_type(dtype), rows=self.row_parameters(), setup=self.row_setup(), first=first,
+            unit="bytes" if size % 4 else "words", x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
+            length=length, size=size)
 
 
 @keeps
