@@ -62,29 +62,32 @@ class _Label(NamedTuple):
 def ways_of(scene: Scene, providers: Sequence[Provider]) -> list[list[Way]]:
     """For each op, the ways of the segments that end with it, those that others beat left out."""
     count = len(scene.ops)
-    least = [0] * (count + 1)
+    least, lowest = [0] * (count + 1), [0] * (count + 1)
     single: list[int] = []
     found: list[list[Way]] = []
     for end in range(1, count + 1):
         here = [way for provider in providers[:1] for way in provider(scene, end - 1, end) or ()]
         single.append(min(way.peak for way in here))
-        least[end] = max(least[end - 1], single[-1])
+        least[end], lowest[end] = max(least[end - 1], single[-1]), max(lowest[end - 1], single[-1])
         for provider in providers[1:]:
-            here += _ask(provider, scene, end, least, single)
+            here += _ask(provider, scene, end, (least, lowest), single)
+            lowest[end] = min([lowest[end], *(max(lowest[way.first], way.peak) for way in here)])
         found.append(_undominated(here))
     return found
 
 
-def _ask(provider: Provider, scene: Scene, end: int, least: list[int], single: list[int]) -> list[Way]:
+def _ask(provider: Provider, scene: Scene, end: int, bounds: tuple[list[int], list[int]], single: list[int]) \
+        -> list[Way]:
     """The ways of one provider for segments that end there; `least` is kept up to date by what computes nothing twice.
 
     Segments of ops that need no more on their own than others need anyway are left out.
     """
+    least, lowest = bounds
     found: list[Way] = []
     alone = 0
     for first in range(end - 1, -1, -1):
         alone = max(alone, single[first])
-        scene.enough = least[end - 1]
+        scene.enough = lowest[first]  # what is in front of them needs as much
         answer = provider(scene, first, end) if alone > scene.enough else []
         if answer is None:
             break
