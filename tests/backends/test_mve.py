@@ -212,3 +212,25 @@ def test_means(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_means_on_core(route: Any) -> None:
     on_core(list(MEANS.values()), route)
+
+
+GATES = {
+    "pointwise 64 to 64": (convolution(Case((25, 5, 64), (1, 1), 64)), 125 * 64 * 64, 0.18),
+    "pointwise 16 to 64": (convolution(Case((12, 12, 16), (1, 1), 64)), 144 * 16 * 64, 0.30),
+    "3x3 3 to 16": (convolution(Case((32, 32, 3), (3, 3), 16, pad=(1, 1, 1, 1))), 1024 * 27 * 16, 0.42),
+    "3x3 16 to 16": (convolution(Case((32, 32, 16), (3, 3), 16, pad=(1, 1, 1, 1))), 1024 * 144 * 16, 0.19),
+    "depthwise 3x3": (depthwise(Case((12, 12, 48), (3, 3), 48, pad=(1, 1, 1, 1))), 144 * 9 * 48, 0.85),
+    "depthwise 5x5": (depthwise(Case((12, 12, 48), (5, 5), 48, pad=(2, 2, 2, 2))), 144 * 25 * 48, 0.65),
+    "dense 640 to 128": (dense(1, 640, 128, I8), 640 * 128, 0.16),
+    "sum": (pair(QAdd, (0.021, 0.053, 0.048), (ALL, ALL)), 16384, 2.8),
+    "product": (pair(QMul, (0.021, 0.053, 0.048), (ALL, ALL)), 16384, 3.3),
+}
+"""Layers, multiply-accumulates or elements, and the most instructions for one."""
+
+
+@pytest.mark.skipif(not ROUTES, reason="no compiler for the Cortex-M55 or no emulator")
+@pytest.mark.parametrize("name", GATES)
+def test_instructions(name: str) -> None:
+    model, amount, most = GATES[name]
+    found = instructions_of(model, ROUTES[0]) / amount
+    assert found <= most, f"{found:.3f}"

@@ -5,9 +5,9 @@
 
 A run goes through four pixels times two output channels at a time: eight sums, as many as there are registers that
 VMLADAVA can add to. The suffix says how many steps of 16 inputs the loop over all but the first one is unrolled by; 0
-is for pixels of up to 16 inputs, which then stay in vector registers. Where fewer than four pixels are left the last
-one is computed several times. `tc_mve_vector` has eight output channels at a time. The stream is that of `mve_pack`;
-`shape` holds what `run_shape` says.
+is for pixels of up to 16 inputs, which then stay in vector registers. The last two pixels, or the last one, have loops
+of their own; of three the last one is computed twice. `tc_mve_vector` has eight output channels at a time. The stream
+is that of `mve_pack`; `shape` holds what `run_shape` says.
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ _ENTER_RUN = f"""
     strd    r11, r2, [sp, #36]
     subs    r4, r4, #4
     str     r4, [sp, #28]
+    adds    r4, r4, #2
+    beq     42f
+    blt     41f
 """
-_LEAVE_RUN = f"""
+_NEXT_PIXELS = """
     ldr     r2, [sp, #40]                       // y of the next pixels
     ldr     r9, [sp, #48]
     sub     r2, r2, r9, lsl #2
@@ -86,7 +89,9 @@ _LEAVE_RUN = f"""
     beq     6f
     subs    r8, r8, #1                          // the last two channels, of which one is done
     strd    r8, r2, [sp, #20]
-    b       3b
+    b       {again}b
+"""
+_LEAVE_RUN = f"""
 6:  ldr     r4, [sp, #28]
     cmp     r4, #0
     bgt     1b
@@ -109,11 +114,8 @@ _LEAVE_RUN = f"""
     b       2b
 """
 _STORE = f"""
-    vmov    q0[2], q0[0], r0, r4
-    vmov    q0[3], q0[1], r2, r6
     ldm     r1!, {{r0, r2, r4, r6}}               // biases and scales
-    vmov    q1[2], q1[0], r8, r12
-    vmov    q1[3], q1[1], r10, lr
+    {{second}}
     ldrd    r8, r10, [sp, #20]
     vadd.i32 q0, q0, r0
     vadd.i32 q1, q1, r2
@@ -126,33 +128,57 @@ _STORE = f"""
     adds    r8, r8, #2
     str     r8, [sp, #20]
     cmp     r8, r10
-    bne     3b
+    bne     {{again}}b
 """
 
 
-def _step() -> str:
-    """16 inputs of four pixels and two channels."""
+def _step(pixels: int) -> str:
+    """16 inputs of pixels and two channels."""
     lines = ["vldrb.u8 q0, [r1], #16", "vldrb.u8 q1, [r1], #16"]
-    for pixel, pointer in enumerate(_POINTERS):
+    for pixel, pointer in enumerate(_POINTERS[:pixels]):
         lines += [f"vldrb.u8 q{2 + pixel}, [{pointer}], #16"]
         lines += [f"vmladava.s8 {_PIXELS[channel][pixel]}, q{channel}, q{2 + pixel}" for channel in (0, 1)]
     return _lines(lines)
 
 
-def _first_step(*, loads: bool) -> str:
-    """The first 16 inputs, of which some may not be there."""
-    lines = ["vldrb.u8 q0, [r1], #16", "vldrb.u8 q1, [r1], #16", *(_first_loads() if loads else [])]
-    lines += [f"vmladav.s8 {_PIXELS[channel][pixel]}, q{channel}, q{2 + pixel}"
-              for pixel in range(4) for channel in (0, 1)]
-    return _lines(lines)
+def _first_step(pixels: int) -> str:
+    """The first 16 inputs."""
+    return _lines([f"vmladav.s8 {_PIXELS[channel][pixel]}, q{channel}, q{2 + pixel}"
+                   for pixel in range(pixels) for channel in (0, 1)])
 
 
-def _first_loads() -> list[str]:
-    return ["vpstttt", *(f"vldrbt.u8 q{2 + pixel}, [{pointer}], #16" for pixel, pointer in enumerate(_POINTERS))]
+def _first_loads(pixels: int) -> str:
+    """The first 16 inputs of pixels, of which some may not be there."""
+    return _lines([f"vps{'t' * pixels}",
+                   *(f"vldrbt.u8 q{2 + i}, [{pointer}], #16" for i, pointer in enumerate(_POINTERS[:pixels]))])
+
+
+def _vector_of(vector: int, sums: tuple[str, ...]) -> str:
+    """Instructions that make a vector of sums, the last one again where there are less than four."""
+    low, high, third, fourth = (sums[min(i, len(sums) - 1)] for i in range(4))
+    return _lines([f"vmov    q{vector}[2], q{vector}[0], {low}, {third}",
+                   f"vmov    q{vector}[3], q{vector}[1], {high}, {fourth}"])
 
 
 def _lines(lines: list[str]) -> str:
     return "\n".join(f"    {line}" for line in lines) + "\n"
+
+
+def _pixels_text(pixels: int, unroll: int) -> str:
+    """All output channels of so many pixels."""
+    again, loop = 40 + pixels, 50 + pixels
+    weights = _lines(["vldrb.u8 q0, [r1], #16", "vldrb.u8 q1, [r1], #16"])
+    loads = _first_loads(pixels)
+    if unroll == 0:
+        text = f"{40 + pixels}:\n" if pixels < 4 else ""
+        again = 50 + pixels
+        text += f"    ldm     sp, {{r3, r5, r7, r9}}\n{loads}{again}:\n{weights}{_first_step(pixels)}"
+    else:
+        text = f"{again}:\n    ldm     sp, {{r3, r5, r7, r9, r11}}\n{weights}{loads}{_first_step(pixels)}{loop}:\n"
+        text += f"{_step(pixels) * unroll}    subs    r11, r11, #{unroll}\n    bne     {loop}b\n"
+    first, second = (_vector_of(i, _PIXELS[i][:pixels]) for i in (0, 1))
+    store = _STORE.replace("    {second}\n", second) + _NEXT_PIXELS
+    return text + first + store.replace("{again}", str(again))
 
 
 _TWIN = """
@@ -182,16 +208,12 @@ _TWIN = """
 def run_text(name: str, digit: str) -> str:
     """The C of tc_mve_run_<steps>."""
     unroll = int(digit)
-    if unroll == 0:
-        body = f"    ldm     sp, {{r3, r5, r7, r9}}\n{_lines(_first_loads())}3:\n{_first_step(loads=False)}"
-    else:
-        loop = f"4:\n{_step() * unroll}    subs    r11, r11, #{unroll}\n    bne     4b\n"
-        body = f"3:  ldm     sp, {{r3, r5, r7, r9, r11}}\n{_first_step(loads=True)}{loop}"
+    body = "".join(_pixels_text(pixels, unroll) for pixels in (4, 2, 1))
     inputs = "up to 16 inputs" if unroll == 0 else f"16 inputs and some more, {unroll} times 16 at a time"
     return mve_function(
         f"/* `count` pixels of {inputs}, times all output channels: see the stream. */",
         f"void tc_{name}(const int8_t *x, const uint32_t *stream, int8_t *y, const int32_t *shape,\n    int32_t count)",
-        _ENTER_RUN + body + _STORE + _LEAVE_RUN, _TWIN)
+        _ENTER_RUN + body + _LEAVE_RUN, _TWIN)
 
 
 _SUMS = ("r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr")

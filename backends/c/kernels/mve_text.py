@@ -34,7 +34,8 @@ FRAME = 100
 
 def mve_function(comment: str, head: str, asm: str, twin: str) -> str:
     """A function with the parameters `head`, as the instructions `asm` or as the C statements `twin`."""
-    return asm_function(comment, head, asm, twin, MVE, _SPOILED)
+    lines = [line for line in asm.splitlines() if line.strip()]
+    return asm_function(comment, head, "\n".join(lines), twin, MVE, _SPOILED)
 
 
 def mve_only(comment: str, head: str, asm: str) -> str:
