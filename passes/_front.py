@@ -122,9 +122,12 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
     while True:
         scene.enough = _least_peak(ways, most_macs)
         labels = _labels(scene, ways, most_macs)
+        smallest = _smallest(ways, most_macs)
         used = {way for here in labels for label in here if (way := label.way) is not None and way.variants is not None}
+        used |= {way for way in smallest.ways if way.variants is not None}
         if used <= asked:
-            return [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
+            points = [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
+            return [smallest, *points] if smallest.peak < points[0].peak else points
         for way in sorted(used - asked, key=lambda way: (way.end, way.first, way.peak)):
             ways[way.end - 1] += way.variants() if way.variants is not None else []
         ways = [_undominated(here) for here in ways]
@@ -142,6 +145,31 @@ def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list
                  for way in here for label in labels[way.first] if label.macs + way.macs <= most_macs]
         labels.append(_thinned(grown, scale))
     return labels
+
+
+def _smallest(ways: Sequence[Sequence[Way]], most_macs: int) -> Point:
+    """The point with the least peak within the limit of `most_macs`; exact, where labels are rounded."""
+    peaks = sorted({way.peak for here in ways for way in here})
+    low, high = 0, len(peaks) - 1
+    while low < high:
+        middle = (low + high) // 2
+        found = _cheapest(ways, peaks[middle])
+        low, high = (low, middle) if found is not None and found.macs <= most_macs else (middle + 1, high)
+    found = _cheapest(ways, peaks[low])
+    assert found is not None  # every op can run on its own
+    return found
+
+
+def _cheapest(ways: Sequence[Sequence[Way]], most: int) -> Point | None:
+    """The point within `most` bytes that computes the least again, and of those the fastest; None if there is none."""
+    best: list[_Label | None] = [_Label(0, 0, 0, 0)]
+    for here in ways:
+        grown = [_Label(max(before.peak, way.peak), before.macs + way.macs, before.instructions + way.instructions,
+                        before.flash + way.flash, way, before)
+                 for way in here if way.peak <= most and (before := best[way.first]) is not None]
+        best.append(min(grown, key=lambda label: (label.macs, label.instructions, label.peak, label.flash),
+                        default=None))
+    return None if best[-1] is None else _point(best[-1])
 
 
 def _least_peak(ways: Sequence[Sequence[Way]], most_macs: int) -> int:
