@@ -16,7 +16,7 @@ from tinyc.tools.program import program_of
 from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
-from tinyir.ops import QAdd, QMul, QReduceMean
+from tinyir.ops import QAdd, QMul, QReduceMean, Transpose
 from tinyir.types import I8, U8, DType, TensorType
 
 from .harness import COMPILERS, emit
@@ -212,6 +212,30 @@ def test_means(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_means_on_core(route: Any) -> None:
     on_core(list(MEANS.values()), route)
+
+
+def transposition(shape: tuple[int, ...], perm: tuple[int, ...], dtype: DType = I8) -> Model:
+    x = stored(np.random.default_rng(1), dtype, *shape), per_tensor(0.02, 3)
+    return lambda x: Transpose(x, perm), [x], []
+
+
+TRANSPOSITIONS = {
+    "planes to pixels": transposition((1, 3, 9, 21), (0, 2, 3, 1)),
+    "many planes": transposition((2, 40, 5, 7), (0, 2, 3, 1), U8),
+    "pixels to planes": transposition((1, 9, 5, 18), (0, 3, 1, 2)),
+    "rows and columns": transposition((1, 11, 6, 4), (0, 2, 1, 3)),
+    "matrix": transposition((35, 66), (1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPOSITIONS)
+def test_transpositions(name: str) -> None:
+    check_twin(TRANSPOSITIONS[name], "k.transpose")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_transpositions_on_core(route: Any) -> None:
+    on_core(list(TRANSPOSITIONS.values()), route)
 
 
 GATES = {

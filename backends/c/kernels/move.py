@@ -25,6 +25,7 @@ from tinyir.types import I32, Shape
 from ..text import c_type, c_value, fill
 from .base import Kernel, evaluate
 from .loops import Strides, broadcast_strides, nest, row_major
+from .mve_move import transpose_text
 
 __all__ = ["BroadcastTo", "Concat", "Gather", "Insert", "Pad", "Slice", "Tile", "Transpose"]
 
@@ -83,9 +84,16 @@ class Transpose(Mover, opname="k.transpose"):
     x: Value
     y: Written
     perm: tuple[int, ...]
+    vector: bool = False                   # whether the core has the instructions of mve_move
 
     def reference(self, x: Array, y: Array) -> None:
         y[...] = x.transpose(self.perm)
+
+    def _loops(self, box: Box, names: Sequence[str]) -> str:
+        loops = super()._loops(box, names)
+        if not self.vector or self.x.type.dtype.bits != 8:
+            return loops
+        return transpose_text(box.shape, box.y_strides, box.strides, loops)
 
     def boxes(self) -> list[Box]:
         dense = row_major(self.x.shape)
@@ -301,7 +309,7 @@ class Gather(Kernel, opname="k.gather"):
 
 @lowers(ops.Transpose)
 def lower_transpose(op: ops.Transpose, low: Lowering) -> None:
-    low.emit(Transpose(low.buffer(op.x), low.result(op.out), op.perm))
+    low.emit(Transpose(low.buffer(op.x), low.result(op.out), op.perm, low.target.mve))
 
 
 @lowers(ops.Slice)

@@ -25,6 +25,7 @@ from .base import RowKernel
 from .eltwise import Binary, BinaryRows, Map, MapRows, row_length
 from .loops import row_major
 from .move import Concat, Transpose
+from .mve_move import row_text
 from .qboundary import Boundary
 from .qeltwise import LookupRows, LookupS8, PairRowsS8, PairS8
 
@@ -85,6 +86,7 @@ class ImageRows(RowKernel, opname="k.image_rows"):
     perm: tuple[int, int, int, int]        # axis i of y is axis perm[i] of x; perm[0] is 0
     rows: tuple[int, int]
     height: int
+    vector: bool = False                   # whether the core has the instructions of mve_move
     y_base: int = 0
 
     def stem(self) -> str:
@@ -98,21 +100,25 @@ class ImageRows(RowKernel, opname="k.image_rows"):
         window = self.lies_in("x")
         strides = row_major((self.x if window is None else window.x).shape)
         by_row, by_column, by_channel = (strides[axis] for axis in self.perm[1:])
+        loops = fill("""
+            for (int32_t column = 0; column < {width}; column++) {
+                for (int32_t c = 0; c < {channels}; c++) {
+                    to[column * {channels} + c] = x[row * {by_row} + column * {by_column} + c * {by_channel}];
+                }
+            }
+        """, width=width, channels=channels, by_row=by_row, by_column=by_column, by_channel=by_channel)
+        if self.vector and by_column == 1 and self.x.type.dtype.bits == 8:
+            loops = row_text(channels, width, (f"x + row * {by_row}", "to"), by_channel, loops)
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
                 for (int32_t row = row_begin; row < row_end; row++) {
                     {kind} *to = y + {y_slot} * {pitch};
-                    for (int32_t column = 0; column < {width}; column++) {
-                        for (int32_t c = 0; c < {channels}; c++) {
-                            to[column * {channels} + c] = x[row * {by_row} + column * {by_column} + c * {by_channel}];
-                        }
-                    }
+                    {loops}
                 }
             }
         """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), y_slot=self.slot("y", "row"),
-            pitch=self.pitch("y"), width=width, channels=channels, by_row=by_row, by_column=by_column,
-            by_channel=by_channel)
+            pitch=self.pitch("y"), loops=loops)
 
 
 @final
@@ -312,8 +318,9 @@ def _one_scale(op: Op) -> bool:
 def image_rows(kernel: Transpose, low: Lowering) -> list[Op]:
     source = low.source
     height, perm = work_rows(source), source.attrs["perm"]
-    kind = PlaneRows if folds_rows(source) else ImageRows
-    return kind(kernel.x, kernel.y, perm, (0, height), height).paced(low.pace)
+    if folds_rows(source):
+        return PlaneRows(kernel.x, kernel.y, perm, (0, height), height).paced(low.pace)
+    return ImageRows(kernel.x, kernel.y, perm, (0, height), height, kernel.vector).paced(low.pace)
 
 
 def _joins_channels(op: Op) -> bool:
