@@ -30,7 +30,7 @@ import numpy as np
 from .ir import Array, Block, Value
 from .loops import bases_of
 from .opdef import Op
-from .ops.mem import Loop, Slot, View
+from .ops.mem import Loop, Slot, View, Window
 
 __all__ = ["SlotPairs", "least_distances"]
 
@@ -139,8 +139,13 @@ def _rows_used(op: Op, now: Op) -> Iterator[tuple[Value, tuple[int, int] | None]
 
 
 def _bytes_of(value: Value, rows: tuple[int, int]) -> tuple[Slot, int, int] | None:
-    """The slot of which `value` has these rows, and the bytes that they are; None if it is a ring, or no slot."""
+    """The slot of which `value` has these rows, and the bytes that they are, or whole rows of which they are a part;
+    None if it is a ring, or no slot.
+    """
     type_, base = value.type, value
+    if (window := value.defining(Window)) is not None and type_.rank == 4:
+        above = window.begin[1]
+        return _bytes_of(window.x, (rows[0] + above, rows[1] + above)) if rows[1] <= type_.shape[1] else None
     while (view := base.defining(View)) is not None:
         base = view.x
     slot = base.defining(Slot)

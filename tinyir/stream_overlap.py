@@ -18,6 +18,7 @@ import numpy as np
 
 from .ir import Array, Value
 from .opdef import Op
+from .ops.shape import Slice
 from .row_schedule import RowNeeds, RowSchedule, folds_rows, has_rows, work_rows
 
 __all__ = ["StreamOverlap", "least_height"]
@@ -57,14 +58,15 @@ class StreamOverlap:
     def _first_needed(self, value: Value, writer: int, steps: Array) -> Array | None:
         """For each step, the first row of `value` that is read when op number `writer` runs in it, or later."""
         first = np.full(len(steps), _DEAD)
-        for place, op in enumerate(self.ops):
+        readers = [(place, op) for place, op in enumerate(self.ops) if value in op.reads]
+        for place, op in readers:
             for operand in (i for i, v in enumerate(op.operands) if v is value):
                 needs = self.needs.of(op, operand)
-                if needs is None:
+                if needs is None or isinstance(op, Slice):  # that is no kernel: others read where it lies
                     return None
                 next_row = self.schedule.paces[place].done_array(steps + (place < writer), work_rows(op))
                 first = np.minimum(first, np.append(needs.first, _DEAD)[next_row])
-        return first
+        return first if readers else None  # something reads it under another shape
 
     def saved(self, consumed: Stored, produced: Stored, align: int = 1) -> int:
         """Of the bytes of all these values those that overlap saves, with offsets that are multiples of `align`."""

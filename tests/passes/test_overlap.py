@@ -232,3 +232,33 @@ def test_a_depthwise_convolution_alone() -> None:
     np.testing.assert_allclose(run(module, [image()])[0], right, rtol=1e-5, atol=1e-6)
     if COMPILERS:
         np.testing.assert_allclose(run_c(module, [image()])[0], right, rtol=1e-5, atol=1e-6)
+
+
+WINDOW = """
+module @window {level = mem} {
+  arena @arena
+  func @main(%x: buffer<1x8x4x2xf32>, %y: buffer<1x6x2x2xf32>) {outputs = 1} {
+    %a = mem.slot(@arena) : buffer<1x8x4x2xf32>
+    k.map(%x) -> (%a) {function = neg}
+    %w = mem.window(%a) {begin = [0, 2, 1, 0]} : buffer<1x6x2x2xf32>
+    %b = mem.slot(@arena) : buffer<1x6x2x2xf32>
+    mem.loop() {steps = 6} {
+      k.map_rows(%w) -> (%b) {function = exp, rows = [0, 6], height = 6, pace = [1, 1, 0]}
+      mem.next()
+    }
+    k.map(%b) -> (%y) {function = neg}
+    mem.return()
+  }
+}
+"""
+
+
+def test_a_part_of_a_stored_image() -> None:
+    """Row t of the window lies in row t + 2 of %a, which are 32 bytes each; those of %b are 16 bytes."""
+    module = parse(WINDOW)
+    found = {(upper.out.name, lower.out.name): distance for (upper, lower), distance in distances_of(module).items()}
+    assert found == {("a", "b"): 0}
+    PassManager(parse_pipeline("plan-arena")).run(module)
+    assert sum(arena.size or 0 for arena in module.arenas.values()) == 256
+    x = np.random.Generator(np.random.PCG64(5)).uniform(-1, 1, (1, 8, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(run(module, [x])[0], -np.exp(-x[:, 2:, 1:3]), rtol=1e-6)
