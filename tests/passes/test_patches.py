@@ -26,6 +26,7 @@ from tinyir.tiles import check_tiles
 from tinyir.types import F32, TensorType
 from tinyir.verify import verify
 
+from ..backends.guarded import BUILDS, Build, run_guarded
 from ..backends.harness import COMPILERS, run_c
 from .test_stream import QUANT, Network, assert_same
 
@@ -143,6 +144,18 @@ def test_c(seed: int, quantised: bool, rows: int) -> None:
     plain, patched, x = made(seed, quantised, rows)
     flags = ("-O1", "-ffp-contract=off")
     assert_same(run_c(patched, [x], flags=flags), run_c(plain, [x], flags=flags), exact=True)
+
+
+@pytest.mark.skipif(not BUILDS, reason="no C compiler with sanitizers")
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("quantised", [False, True])
+@pytest.mark.parametrize("seed", [150, *(pytest.param(s, marks=pytest.mark.long) for s in range(151, 166))])
+@pytest.mark.parametrize("build", BUILDS[-1:], ids=lambda build: "-".join(map(str, build)))
+def test_honest_bytes(seed: int, quantised: bool, rows: int, build: Build, tmp_path: Path) -> None:
+    """Nothing outside of a part is read or written, nothing is read before it is written."""
+    plain, patched, x = made(seed, quantised, rows)
+    expected = run_c(plain, [x], flags=("-O1", "-ffp-contract=off"))
+    assert_same(run_guarded(patched, [x], build, tmp_path), expected, exact=True)
 
 
 @pytest.mark.skipif(not COMPILERS, reason="no C compiler")
