@@ -13,7 +13,7 @@ from functools import partial
 from tinyir.ir import Value
 from tinyir.opdef import Op
 from tinyir.ops import ChannelRole, Place, channel_role
-from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows
+from tinyir.row_schedule import RowSchedule, folds_rows, has_rows, schedule_rows
 from tinyir.types import I32
 
 from ._split import is_pixel, put_in_split, split_roles
@@ -63,6 +63,8 @@ def chain_of(scene: Scene, first: int, end: int) -> Chain | None:
         if not scene.memory.needed_behind(op.out, end):
             continue
         if role != "sums" and not is_pixel(op.out):
+            if not has_rows(op.out):
+                return None  # several images: the parts of one do not lie beside each other
             place = Place(op.out)
             place._unlink()  # the network is not to know of it: it is tried out
             ops.append(place)

@@ -5,9 +5,10 @@
     a bug in a pass from one elsewhere.
 -O1 folds and fuses: no batch normalisation, no activation on its own behind a convolution, no transpose between layers,
     no channel of a quantised layer that is constant or that nobody reads.
--O2 is the default. It adds nothing to -O1 that would change results or cost memory; scratch of kernels has to fit
-    beside what lives.
--O3 may spend memory for speed, -Os speed for memory.
+-O2 is the default: what -O1 does, and then a schedule, the one with the least RAM among those that compute nothing
+    twice and are at most 5 % slower than the fastest, by modelled instructions: layers row by row, in strips, or for
+    some channels at a time, in the order that needs the least.
+-O3 takes the fastest of these schedules, -Os the one with the least code; --ram limits either.
 
 In front of these, for --quantize int8:
 quantize-int8 brings a float model to the form that integers want (activations stay ops of their own: they say where a
@@ -28,9 +29,9 @@ _FIT = "expand-patches,lower-to-mem,fit-scratch,plan-arena"
 _LEVELS = {
     "O0": f"fuse-quantized,layout-nhwc{{push=false}},{_LOWER}",
     "O1": f"{_LAYOUT},{_FUSE},{_LOWER}",
-    "O2": f"{_LAYOUT},{_FUSE},{_FIT}",
-    "O3": f"{_LAYOUT},{_FUSE},{_FIT}",
-    "Os": f"{_LAYOUT},{_FUSE},{_FIT}",
+    "O2": f"{_LAYOUT},{_FUSE},order,schedule{{speed=5%}},{_FIT}",
+    "O3": f"{_LAYOUT},{_FUSE},order,schedule{{ram=any}},{_FIT}",
+    "Os": f"{_LAYOUT},{_FUSE},order,schedule{{ram=any,flash=min}},{_FIT}",
 }
 
 _PREPARE = "canonicalize,fold-constants,layout-nhwc,canonicalize,recognise-activations,fold-batch-norm,fold-scale," \

@@ -12,7 +12,7 @@ float route is from it is counted apart, and what follows is compared from onnxr
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from tinyir.diag import error, origins
 from tinyir.interp import run
 from tinyir.ir import Array, Module, Value, sanitise
 from tinyir.opdef import Op
-from tinyir.ops import Reshape, Transpose
+from tinyir.ops import Place, Reshape, Transpose
 
 from .driver import Compiled, Emission
 from .program import Sample
@@ -196,7 +196,13 @@ def _interpolates(node: Any) -> bool:
 
 def _computing(module: Module) -> list[Op]:
     """The ops that make new values: not those that only put the same bytes in another order."""
-    return [op for op in module.main.ops if op.results and not isinstance(op, (Reshape, Transpose))]
+    return [op for op in _leaves(module.main.ops) if op.results and not isinstance(op, (Place, Reshape, Transpose))]
+
+
+def _leaves(ops: Iterable[Op]) -> Iterator[Op]:
+    """The ops in order of execution, those inside of others in the place of these."""
+    for op in ops:
+        yield from _leaves(op.regions[0].ops) if op.regions else (op,)
 
 
 class _Walk:
@@ -212,10 +218,17 @@ class _Walk:
     def run(self, sample: Sample) -> None:
         for argument, array in zip(self.module.main.inputs, sample, strict=True):
             self.arrays[argument] = turned(np.asarray(array), argument.shape)
-        computing = set(_computing(self.module))
-        for op in self.module.main.ops:
+        self._run(self.module.main.ops, set(_computing(self.module)))
+
+    def _run(self, ops: Iterable[Op], computing: set[Op]) -> None:
+        for op in ops:
             if op.terminator:
                 return
+            if op.regions:
+                inner = op.regions[0].ops
+                self._run(inner, computing)
+                self.arrays.update(zip(op.results, map(self._array, inner[-1].reads), strict=True))
+                continue
             self._execute(op)
             if op in computing:
                 self._compare(op)

@@ -22,7 +22,7 @@ from .all_tensors import IntegerGraph, Report
 from .cli import Progress, table
 from .compare import ABSOLUTE, RELATIVE, Difference, argmax_agreement, argmax_hits, compare_arrays, merge
 from .cores import is_emulated
-from .driver import Compiled, Emission, Job
+from .driver import Compiled, Emission, Job, layer_by_layer
 from .emulator import run_on_target
 from .exact import compare_c_directly
 from .harness import Run, run_on_host
@@ -192,7 +192,8 @@ def _check_against(path: Path, compiled: Compiled, emission: Emission, settings:
     layers = None
     if settings.layers:
         with progress.stage("comparing layers"):
-            layers = compare_layers(compiled, emission, reference, samples.inputs, ours, settings.cc, settings.cflags)
+            layers = compare_layers(layer_by_layer(compiled), emission, reference, samples.inputs, ours, settings.cc,
+                                    settings.cflags)
     exact = _compare_bytes(path, compiled, emission, samples.inputs, ours, settings, progress)
     report = _report(compiled, reference, samples, run, expected, layers, exact)
     if samples.labels is None or exact is None:
@@ -212,12 +213,13 @@ def _float_accuracy(job: Job, reference: Reference, inputs: Sequence[Sample], la
 
 def _compare_bytes(path: Path, compiled: Compiled, emission: Emission, samples: Sequence[Sample],
                    ours: Sequence[Sample], settings: CheckSettings, progress: Progress) -> Report | None:
-    """All tensors of a quantised model."""
+    """All tensors of a quantised model, layer by layer: by its schedule they are not there as wholes."""
     graph = IntegerGraph(path)
     if not graph.computes_integers:
         return None
     with progress.stage("comparing every tensor"):
-        return compare_c_directly(compiled, emission, graph, samples, ours, settings.cc, settings.cflags)
+        return compare_c_directly(layer_by_layer(compiled), emission, graph, samples, ours, settings.cc,
+                                  settings.cflags)
 
 
 def _report(compiled: Compiled, reference: Reference, samples: Samples, run: Run, expected: Sequence[Sample],

@@ -32,8 +32,8 @@ from .reference_model import ReferenceModel
 from .rows import takes_wholes
 from .samples import NO_TRANSFORM, Transform
 
-__all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of", "load_module",
-           "make_passes", "symbol_of"]
+__all__ = ["Compiled", "Emission", "Job", "Quantization", "compile_job", "is_internal", "job_of",
+           "layer_by_layer", "load_module", "make_passes", "symbol_of"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Job:
     requant: str | None = None
     """`integer`: no float arithmetic in quantised ops."""
     limits: Limits = NO_LIMITS
+    layerwise: bool = False
+    """Whether the choice of a schedule is left out, so that each layer computes all of its result at once."""
 
     @property
     def is_text(self) -> bool:
@@ -246,8 +248,7 @@ def make_passes(job: Job, level: Level = "graph", *, quantised: bool = False) ->
         passes = [_with_option(p, "method", job.quantization.method) if p.name == "calibrate" else p for p in passes]
     if job.input_layout is not None:
         passes = [_with_option(p, "input_layout", job.input_layout) for p in passes]
-    if not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words):
-        passes = with_limits(passes, job.limits)
+    passes = _with_schedule(passes, job)
     if job.input != "whole" and not job.graph_only:
         passes = _with_input(passes, job.input, level)
     if job.passes is None:
@@ -292,6 +293,17 @@ def _with_io(passes: list[Pass], io: str) -> list[Pass]:
     """Set what is taken at the boundary as soon as integer ops are known, or at the end of the graph."""
     at = next((i for i, p in enumerate(passes, 1) if p.name == "fuse-quantized"), len(passes))
     return [*passes[:at], *parse_pipeline(f"set-io{{io={io}}}"), *passes[at:]]
+
+
+_CHOICE = ("order", "schedule")
+
+
+def _with_schedule(passes: list[Pass], job: Job) -> list[Pass]:
+    """The passes with the choice of a schedule that the job wants."""
+    if job.layerwise:
+        return [p for p in passes if p.name not in _CHOICE]
+    wanted = not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words)
+    return with_limits(passes, job.limits) if wanted else passes
 
 
 _INPUTS = {"rows": ("pull-input", "sched.pull"), "arena": ("hold-input", "sched.hold")}
@@ -343,6 +355,13 @@ def compile_job(job: Job, *, instruments: Sequence[Instrument] = (), progress: P
     watched = (graph, _Stages(progress), written, *instruments)
     PassManager(passes, watched).run(module, context)
     return Compiled(job, module, passes, context, gather_facts(module, graph), written.data)
+
+
+def layer_by_layer(compiled: Compiled) -> Compiled:
+    """The same without a schedule, for what looks at the tensors of all layers."""
+    if not any(p.name in _CHOICE for p in compiled.passes):
+        return compiled
+    return compile_job(dataclasses.replace(compiled.job, layerwise=True))
 
 
 def _give_samples(job: Job, module: Module, context: Context) -> None:

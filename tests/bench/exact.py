@@ -110,7 +110,7 @@ def as_row(report: Report) -> Row:
 
 def measure_core(model: Model) -> Row:
     """The comparison on the emulated core."""
-    compiled = compile_job(Job(str(model.path), target="cortex-m4"))
+    compiled = compile_job(Job(str(model.path), target="cortex-m4", layerwise=True))
     samples = random_samples(compiled, EMULATED)
     report = compare_c_directly(compiled, Emission("model"), IntegerGraph(model.path), samples, samples)
     return {"cortex-m4": as_row(report)}
@@ -119,7 +119,7 @@ def measure_core(model: Model) -> Row:
 def measure(model: Model) -> Row:
     """Every comparison of one model."""
     start = time.perf_counter()
-    compiled = compile_job(Job(str(model.path)))
+    compiled = compile_job(Job(str(model.path), layerwise=True))
     graph = IntegerGraph(model.path)
     before = compile_job(Job(str(model.path), stop_after="canonicalize")).module
     random = random_samples(compiled, RANDOM)

@@ -1,4 +1,4 @@
-"""-O2 on real networks: what may not be left of them, and that the interpreter agrees with onnxruntime at mem level."""
+"""-O1 and -O2 on real networks: what may not be left of them, and that the interpreter agrees with onnxruntime at mem level."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _origin(value: Value) -> Value:
 def test_graph(name: str, shared: Path) -> None:
     """No normalisation, no pad, no activation behind an op that could apply it, no transpose between layers."""
     module, _ = _load(shared, name)
-    PassManager(parse_pipeline(_graph_part("O2"))).run(module)
+    PassManager(parse_pipeline(_graph_part("O1"))).run(module)
     ops = list(module.walk())
     assert not [op for op in ops if isinstance(op, (BatchNorm, Pad))]
     for op in ops:
@@ -62,7 +62,7 @@ def test_graph(name: str, shared: Path) -> None:
 def test_input_layout_nhwc(name: str, shared: Path) -> None:
     """With images as NHWC at the boundary, only what is between layers stays."""
     module, _ = _load(shared, name)
-    PassManager(parse_pipeline(_graph_part("O2", "nhwc"))).run(module)
+    PassManager(parse_pipeline(_graph_part("O1", "nhwc"))).run(module)
     assert sum(isinstance(op, Transpose) for op in module.walk()) == TRANSPOSES[name][1]
 
 

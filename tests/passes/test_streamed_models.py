@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.skipif(not MODELS.exists(), reason="the shared models 
 
 def compiled(name: str, extra: str, target: str) -> Module:
     module = FRONTENDS.get("onnx")(str(MODELS / f"{name}.onnx"), name="net", ctx=Context())
-    pipeline = PIPELINES.get("O2").replace("lower-to-mem", f"{extra}lower-to-mem")
+    pipeline = PIPELINES.get("O1").replace("lower-to-mem", f"{extra}lower-to-mem")
     PassManager(parse_pipeline(pipeline)).run(module, Context(target_named(target)))
     verify(module)
     return module

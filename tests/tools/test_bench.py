@@ -76,7 +76,7 @@ def test_marks_cost_next_to_nothing(model: Path, level: str) -> None:
     program = compiled.c_program(Emission("net"))
     plain = run_on_target(program, random_samples(program.inputs, 1).inputs, "cortex-m4", emulator="unicorn",
                           flags=("-std=c99", f"-O{level}"))
-    assert measured.instructions == pytest.approx(plain.instructions, abs=2 * len(measured.layers))
+    assert measured.instructions == pytest.approx(plain.instructions, rel=2e-3)  # rows are marked one by one
 
 
 def test_both_emulators_count_alike(bench: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
