@@ -9,6 +9,7 @@ sums is in the biases.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import numpy as np
@@ -130,8 +131,9 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
                             const int32_t c = {c};
                             const int32_t offset = (first + before) * {channels} + c;
                             {interleave}
-                            tc_mve_taps_{variant}(columns, stream + next / 2 * {words}, out + column * {channels} + c,
-                                shape, count, {channels} - c);
+                            const uint32_t *part = stream + next / 2 * {words};
+                            int8_t *to = out + column * {channels} + c;
+                            {products}
                         }
                     }
                 }
@@ -142,8 +144,23 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
                     length=self.pitch("y"), outputs=self.y.shape[2], strip=self.strip, count=self._count_text(),
                     step=self.stride[1], before=self.pad[1], window=self.kernel[1], width=width, x_zero=self.x_zero,
                     c=f"next + 1 < {channels} ? next : {channels - 2}" if channels % 16 == 1 else "next",
-                    interleave=interleave, words=self.stream.shape[1],
-                    variant=f"{fours[0]}_{fours[1]}_{self.stride[1]}")
+                    interleave=interleave, words=self.stream.shape[1], products=self._products_text(fours))
+
+    def _products_text(self, fours: Sequence[int]) -> str:
+        """C statements for the results of a strip of 16 channels: one or two that are left over, one by one."""
+        channels, rest = self.x.shape[3], self.y.shape[2] % 4
+        taps = f"tc_mve_taps_{fours[0]}_{fours[1]}_{self.stride[1]}(columns, part, to, shape"
+        if rest not in (1, 2) or channels % 8 or fours[0] * fours[1] > 2:
+            return f"{taps}, count, {channels} - c);"
+        return fill("""
+            const int32_t whole = count - count % 4;
+            if (whole > 0) {
+                {taps}, whole, {channels} - c);
+            }
+            for (int32_t i = whole; i < count; i++) {
+                tc_mve_pixel_{groups}_{fours}(columns + i * {apart}, part, to + i * {channels}, shape, {channels} - c);
+            }
+        """, taps=taps, channels=channels, groups=fours[0], fours=fours[1], apart=self.stride[1] * COLUMN)
 
     def _count_text(self) -> str:
         width = self.y.shape[2]

@@ -2,6 +2,7 @@
 
     tc_mve_columns_3(lines, offset, to, edges, channels)      16 channels of some columns of three lines
     tc_mve_taps_1_1_2(columns, stream, y, shape, count, channels)
+    tc_mve_pixel_1_1(columns, stream, y, shape, channels)         one result of 8 or 16 channels
 
 VMLADAVA adds up all that is in its vectors, so the 16 bytes must be of one channel: four columns of four lines. The
 lines are interleaved, a word of four bytes for each channel, 16 channels a column, 64 bytes:
@@ -25,7 +26,7 @@ from ..text import fill
 from .mve_pack import Coded, group_channels
 from .mve_text import ENTER, FRAME, LEAVE, mve_function, narrowing
 
-__all__ = ["COLUMN", "columns_text", "pack_taps", "taps_text", "unpack_taps"]
+__all__ = ["COLUMN", "columns_text", "pack_taps", "pixel_text", "taps_text", "unpack_taps"]
 
 COLUMN = 64
 """Bytes of a column of four lines."""
@@ -277,3 +278,78 @@ def taps_text(name: str, *digits: str) -> str:
         """).rstrip(),
         f"void tc_{name}(const int8_t *columns, const uint32_t *stream, int8_t *y,\n    const int32_t *shape, "
         "int32_t count, int32_t channels)", asm, twin)
+
+
+_EIGHT = ("r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr")
+_PIXEL = f"""
+{ENTER}
+    ldr     r5, [sp, #{FRAME}]                       // channels that are left
+    ldr     r9, [r3]                            // bytes from four lines to the next four
+    ldr     r11, [r3, #8]                       // zero point
+    mov     r7, r2
+    cmp     r5, #16
+    it      gt
+    movgt   r5, #16
+    movs    r6, #0
+    vidup.u32 q4, r6, #8
+    vshl.i32 q4, q4, #3
+    vadd.i32 q4, q4, r0                         // addresses of four columns
+    movs    r6, #0
+    vidup.u32 q5, r6, #1
+    mov     r3, #{{pair}}
+    vmul.i32 q5, q5, r3
+    vadd.i32 q5, q5, r1                         // addresses of four pairs of channels in the stream
+    lsl     r3, r3, #2
+1:
+{{products}}
+    vmov    q0[2], q0[0], r0, r8
+    vmov    q0[3], q0[1], r4, r12
+    vmov    q1[2], q1[0], r2, r10
+    vmov    q1[3], q1[1], r6, lr
+    vldrw.u32 q2, [q5, #{{biases}}]
+    vldrw.u32 q3, [q5, #{{biases}} + 4]
+    vadd.i32 q0, q0, q2
+    vadd.i32 q1, q1, q3
+    vldrw.u32 q2, [q5, #{{biases}} + 8]
+    vldrw.u32 q3, [q5, #{{biases}} + 12]
+    vcvt.f32.s32 q0, q0
+    vcvt.f32.s32 q1, q1
+    vmul.f32 q0, q0, q2
+    vmul.f32 q1, q1, q3
+{narrowing("r11")}
+    vstrb.16 q0, [r7], #8
+    movs    r0, #32
+    vadd.i32 q4, q4, r0
+    vadd.i32 q5, q5, r3
+    add     r1, r1, r3
+    subs    r5, r5, #8
+    bgt     1b
+{LEAVE}
+"""
+
+
+def _pixel_products(groups: int, fours: int) -> str:
+    """Sums of eight channels."""
+    pair, lines = 32 * groups * fours + 16, []
+    for part in range(groups * fours):
+        group, four = divmod(part, fours)
+        lines += ["vadd.i32 q6, q4, r9"] if group and not four else []
+        for channel, register in enumerate(_EIGHT):
+            weights = channel // 2 * pair + 32 * part + channel % 2 * 16
+            lines += [f"vldrw.u32 q{channel % 2}, [r1, #{weights}]",
+                      f"vldrw.u32 q{2 + channel % 2}, [{'q6' if group else 'q4'}, #{4 * channel + 256 * four}]",
+                      f"vmladav{'a' if part else ''}.s8 {register}, q{channel % 2}, q{2 + channel % 2}"]
+    return _lines(lines)
+
+
+@family(r"mve_pixel_([12])_([12])")
+def pixel_text(name: str, *digits: str) -> str:
+    """The C of tc_mve_pixel_<fours of lines>_<fours of columns>, of which one is 1."""
+    groups, fours = map(int, digits)
+    parts = groups * fours
+    asm = fill(_PIXEL, pair=32 * parts + 16, products=_pixel_products(groups, fours), biases=32 * parts)
+    return mve_function(
+        "/* One result of 8 channels, or of 16 where so many are left: see tc_mve_taps. */",
+        f"void tc_{name}(const int8_t *columns, const uint32_t *stream, int8_t *y,\n    const int32_t *shape, "
+        "int32_t channels)", asm,
+        f"tc_mve_taps_{groups}_{fours}_1(columns, stream, y, shape, 1, channels);\n")
