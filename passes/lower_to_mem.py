@@ -27,6 +27,7 @@ part by part is a slot for one part. A `sched.patch` that is still there becomes
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import ClassVar
 
 from tinyir.diag import CompileError, Diagnostic
@@ -209,9 +210,7 @@ def _lower_stream(stream: Stream, low: Lowering) -> None:
 def _lower_split(split: Split, low: Lowering) -> None:
     cut = {op.out for op, role in split.roles().items() if role != "sums"}
     stored = {split.root(value) for value in split.yielded} & cut
-    with low.parts(split.parts, cut, stored):
+    with low.parts(split.parts, cut, stored) if split.parts > 1 else nullcontext():
         for op in split.body:
-            if not isinstance(op, Stream):
-                low.begin(op)
             _lower_op(op, low)
         low.location = split.loc

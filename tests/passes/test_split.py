@@ -101,11 +101,12 @@ def made(seed: int, quantised: bool, target: str = "generic") -> tuple[Module, M
     for module in (plain, split):
         PassManager(parse_pipeline("lower-to-mem,plan-arena")).run(module, Context(target_named(target)))
         verify(module)
-    assert any(isinstance(op, Loop) and op.over == "parts" for op in split.walk())
+    loops = [op for op in split.walk() if isinstance(op, Loop) and op.over == "parts"]
+    assert len(loops) == (0 if "parts=1," in f"{options.strip('}')}," else 1)
     return plain, split, x
 
 
-@pytest.mark.parametrize("target", ["generic", "cortex-m4"])
+@pytest.mark.parametrize("target", ["generic", "cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("seed", range(30))
 def test_interpreter(seed: int, quantised: bool, target: str) -> None:
@@ -115,7 +116,7 @@ def test_interpreter(seed: int, quantised: bool, target: str) -> None:
 
 
 @pytest.mark.skipif(not COMPILERS, reason="no C compiler")
-@pytest.mark.parametrize("target", ["generic", "cortex-m4"])
+@pytest.mark.parametrize("target", ["generic", "cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("seed", range(100, 108))
 def test_c(seed: int, quantised: bool, target: str) -> None:
