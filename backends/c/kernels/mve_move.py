@@ -2,6 +2,7 @@
 
     tc_mve_spread_8(from, to, 3, 160)         to[3 * i] = from[i]: a row of a plane into an image of three channels
     tc_mve_collect_16(from, to, 40, 64)       to[i] = from[40 * i]
+    tc_mve_cross(from, to, 160, 3, 128)       to[3 * i] = from[160 * i]
 
 The suffix is how many bits the places have that one vector reaches: 16 bytes of vectors up to 17 apart, else 8.
 """
@@ -15,7 +16,7 @@ from ..text import fill
 from .loops import collapse, nest
 from .mve_text import MVE, mve_only
 
-__all__ = ["move_text", "row_text", "transpose_text"]
+__all__ = ["cross_text", "move_text", "row_text", "transpose_text"]
 
 _NEAR, _FAR = 255 // 15, 65535 // 7
 """Steps whose multiples have 8 and 16 bits."""
@@ -55,18 +56,44 @@ def move_text(name: str, way: str, bits: str) -> str:
                     asm.replace("{lanes}", str(128 // int(bits))).replace("{shift}", "4" if bits == "8" else "3"))
 
 
-def row_text(channels: int, width: int, places: tuple[str, str], by_channel: int, otherwise: str) -> str:
-    """C statements: `width` bytes behind each other of each channel, `by_channel` apart, become a row of pixels;
-    `places` are where the first channel comes from and where the row goes.
+_CROSS = """
+    push    {r4, lr}
+    movs    r4, #0
+    vidup.u16 q1, r4, #1
+    vmul.i16 q2, q1, r3
+    vmul.i16 q1, q1, r2
+    lsl     r2, r2, #3
+    lsl     r3, r3, #3
+    ldr     r12, [sp, #8]
+    dlstp.16 lr, r12
+1:  vldrb.u16 q0, [r0, q1]
+    vstrb.16 q0, [r1, q2]
+    add     r0, r0, r2
+    add     r1, r1, r3
+    letp    lr, 1b
+    pop     {r4, pc}
+"""
+
+
+@family(r"mve_cross")
+def cross_text(name: str) -> str:
+    """The C of tc_mve_cross."""
+    return mve_only("/* to[i * to_step] = from[i * from_step], for each i below `count`. */",
+                    f"void tc_{name}(const void *from, void *to, int32_t from_step, int32_t to_step, int32_t count)",
+                    _CROSS)
+
+
+def row_text(channels: int, width: int, places: tuple[str, str], steps: tuple[int, int], otherwise: str) -> str:
+    """C statements: bytes of planes become a row of `width` pixels; `places` are where the first channel comes from and
+    where the row goes, `steps` those in the planes, to the next column and to the next channel.
     """
-    if not 1 < channels <= _FAR:
+    by_column, by_channel = steps
+    if not 1 < channels <= _FAR or not 0 < by_column <= _FAR:
         return otherwise
-    return _either(fill("""
-        for (int32_t c = 0; c < {channels}; c++) {
-            tc_mve_spread_{bits}({source} + c * {apart}, {to} + c, {channels}, {width});
-        }
-    """, channels=channels, bits=_bits(channels), source=places[0], apart=by_channel, to=places[1], width=width),
-                   otherwise)
+    source, to = f"{places[0]} + c * {by_channel}", f"{places[1]} + c"
+    call = f"tc_mve_spread_{_bits(channels)}({source}, {to}, {channels}, {width});" if by_column == 1 else \
+        f"tc_mve_cross({source}, {to}, {by_column}, {channels}, {width});"
+    return _either(f"for (int32_t c = 0; c < {channels}; c++) {{\n    {call}\n}}", otherwise)
 
 
 def transpose_text(shape: Shape, y_strides: Shape, x_strides: Shape, otherwise: str) -> str:

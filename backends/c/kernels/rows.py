@@ -107,8 +107,8 @@ class ImageRows(RowKernel, opname="k.image_rows"):
                 }
             }
         """, width=width, channels=channels, by_row=by_row, by_column=by_column, by_channel=by_channel)
-        if self.vector and by_column == 1 and self.x.type.dtype.bits == 8:
-            loops = row_text(channels, width, (f"x + row * {by_row}", "to"), by_channel, loops)
+        if self.vector and self.x.type.dtype.bits == 8:
+            loops = row_text(channels, width, (f"x + row * {by_row}", "to"), (by_column, by_channel), loops)
         return fill("""
             static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
             {
