@@ -98,14 +98,13 @@ _ROWS = """
     lsl     r7, r6, #{stride_shift}
     strd    r5, r0, [sp, #16]                   // [sp, 16] rows left, [sp, 20] first word of the row
     strd    r7, r4, [sp, #24]                   // [sp, 24] to the next row, [sp, 28] width
+    {end}
     mov     r2, r6
 1:  ldr     r8, [r1], #4                        // bias
     mov     r9, r8
     mov     r10, r8
     mov     r11, r8
-    .rept   {kernel_rows}
-    {row}
-    .endr
+    {window}
     ldrd    r3, r4, [r1]                        // multiplier and rounding
     sub     r1, r1, #{stream_bytes}
     cmp     r3, #0
@@ -149,6 +148,16 @@ _ROWS = """
     b       3b
 """
 
+_ROLLED = """
+8:
+{row}
+ldr     r12, [sp, #32]
+cmp     r1, r12
+bne     8b
+"""
+_MOST_WRITTEN_OUT = 5
+"""Rows of a window; those of taller ones are a loop, which is a tenth slower and half as long."""
+
 _ROWS_TWIN = """
     const uint32_t *const weights = stream + 1;
     const uint32_t *const scaling = weights + {weight_words};
@@ -176,7 +185,10 @@ def plane_rows_text(name: str, kernel_rows: str, taps: str, stride: str, dtype: 
     row_words = len(_products(wide, step))
     even = -(-wide // 2)
     words = int(kernel_rows) * row_words
-    asm = fill(_ROWS, row=_row(wide, step), kernel_rows=kernel_rows, step=2 * PIXELS * step, stride_shift=step - 1,
+    rolled, row = int(kernel_rows) > _MOST_WRITTEN_OUT, _row(wide, step)
+    end = f"add     r7, r1, #{4 + 4 * words}                  // [sp, 32] end of the weights\nstr     r7, [sp, #32]"
+    asm = fill(_ROWS, window=fill(_ROLLED, row=row) if rolled else f".rept   {kernel_rows}\n{row}\n.endr",
+               end=end if rolled else "", kernel_rows=kernel_rows, step=2 * PIXELS * step, stride_shift=step - 1,
                stream_bytes=4 + 4 * words, high=high_requantisation(list(_SUMS), "r3", "r4", dtype, int(shift)),
                by_float=float_requantisation(list(_SUMS), "r3", "r4", dtype))
     count = str(even) if step == 2 or wide % 2 else f"(column % 2 == 0 ? {even} : {row_words - even})"
