@@ -218,9 +218,16 @@ def parents_of(variant: str) -> list[str]:
     return [*(" ".join(words[:count]) for count in range(len(words), 0, -1)), "other"]
 
 
+def _priced(target: Target) -> str:
+    """The core whose prices a target has: its own, or that of one that runs the same kernels."""
+    if target.core in COEFFICIENTS:
+        return target.core
+    return "cortex-m4" if target.dsp else "generic"
+
+
 def coefficients_of(kernel: Kernel, target: Target) -> tuple[float, ...]:
     """Instructions for one of each of `QUANTITIES`."""
-    known = COEFFICIENTS.get(target.core, COEFFICIENTS["generic"])
+    known = COEFFICIENTS[_priced(target)]
     return next(known[name] for name in parents_of(variant_of(kernel)) if name in known)
 
 
@@ -239,7 +246,7 @@ def functions_of(text: str) -> tuple[str, ...]:
 
 def _price(kernel: Kernel, target: Target) -> Cost:
     pairs = zip(coefficients_of(kernel, target), work_of(kernel).quantities, strict=True)
-    a_call, a_line, a_character = CODE.get(target.core, CODE["generic"])
+    a_call, a_line, a_character = CODE[_priced(target)]
     sizes = {text: text_size(text) for text in functions_of(kernel.source())}
     return Cost(round(sum(c * q for c, q in pairs)), call_bytes=round(a_call), functions=frozenset(
         (text, round(lines * a_line + characters * a_character)) for text, (lines, characters) in sizes.items()))

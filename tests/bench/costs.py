@@ -45,10 +45,12 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "cortex-m0plus": _SMALL,
     "rv32imc": _SMALL,
     "cortex-m55": (*_SMALL, *_FLOAT[:2]),
-    "cortex-m7": (*_SMALL, *_FLOAT[:2]),
-    "cortex-m33": (*_SMALL, *_FLOAT[:2]),
+    "cortex-m7": _SMALL[:3],
+    "cortex-m33": _SMALL[:3],
     "generic": (*_SMALL[:3], *_FLOAT[:3]),
 }
+SHARED = {"cortex-m7": "cortex-m4", "cortex-m33": "cortex-m4"}
+"""Cores that run the same kernels: they have the prices of the other, and are counted to see how far those are off."""
 CORES = {"generic": "cortex-m33"}
 """What C for no core in particular is counted on."""
 SCHEDULES = {"layer by layer": "", "rows": "stream{rows=1}", "two rows": "stream{rows=2}",
@@ -264,8 +266,9 @@ def report(samples: Sequence[Sample], codes: Sequence[Code], tables: Mapping[str
 Made by `python tests/bench/costs.py`. The scheduler compares ways to run a network by modelled instructions:
 coefficients, fitted for each kernel and target to instructions counted on emulated cores, times what the kernel's loops
 run over (`backends/c/costs.py`). Errors of a kernel are relative to its instructions and {100 * _FLOOR:g} % of the
-model's, those of a model to all its instructions; {", ".join(SCHEDULES)}. On the M55 layers are timed by QEMU in ticks
-of 40 instructions. `generic` is C for any core, counted on a Cortex-M33.
+model's, those of a model to all its instructions. Ways to run: {", ".join(SCHEDULES)}. On the M55 layers are timed by
+QEMU in ticks of 40 instructions. `generic` is C for any core, counted on a Cortex-M33. {" and ".join(SHARED)} have
+the prices of the cortex-m4.
 
 {_target_table(samples, tables)}
 
@@ -391,11 +394,15 @@ def main() -> int:
     if options.keep:
         rows = {"samples": [vars(s) for s in samples], "codes": [vars(c) for c in codes]}
         options.keep.write_text(json.dumps(rows))
-    targets = sorted({s.target for s in samples})
+    targets = sorted({s.target for s in samples} - set(SHARED))
     tables = {target: fitted([s for s in samples if s.target == target]) for target in targets}
     code = {target: fitted_code([c for c in codes if c.target == target]) for target in targets}
-    (HERE / "COSTS.md").write_text(report(samples, codes, tables, code))
-    TABLE.write_text(table_text({**COEFFICIENTS, **tables}, {**CODE, **code}))
+    known, sizes = ({t: row for t, row in of.items() if t not in SHARED} for of in (COEFFICIENTS, CODE))
+    TABLE.write_text(table_text({**known, **tables}, {**sizes, **code}))
+    counted = {s.target for s in samples}
+    shared = {target: base for target, base in SHARED.items() if base in tables and target in counted}
+    tables, code = ({**of, **{target: of[base] for target, base in shared.items()}} for of in (tables, code))
+    (HERE / "COSTS.md").write_text(report([s for s in samples if s.target in tables], codes, tables, code))
     return 0
 
 
