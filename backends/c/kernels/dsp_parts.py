@@ -43,7 +43,6 @@ def _repacked(kernel: ConvDsp | DenseDsp, lanes: int, inputs: int, low: Lowering
 
 @part_form(ConvDsp)
 def conv_part(kernel: ConvDsp, low: Lowering) -> list[Op]:
-    spare = kernel.scratch_words()
     kernel.replace_operand(1, _repacked(kernel, 2, kernel.inputs, low))
     kernel.replace_operand(3, low.scratch_instead(kernel.columns, BufferType((kernel.scratch_words(),), U32)))
     return [kernel]
