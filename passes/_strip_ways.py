@@ -156,12 +156,23 @@ def strips(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     good = [index for index in range(len(_COUNTS)) if found.again[index] <= most and index not in found.starved]
     if end - first < 2 or not good or _turns_stored(scene, first, end):
         return []
-    return _ways(scene, (first, end), found, good, row_schedule(scene, first, end, scene.rows[0]), ())
+    segment = _Segment(scene, (first, end), found, tuple(int(macs) for macs in found.again))
+    return _ways(segment, good, row_schedule(scene, first, end, scene.rows[0]), None)
 
 
-def _ways(scene: Scene, span: tuple[int, int], strips: Strips, good: Sequence[int], schedule: RowSchedule,
-          waits: tuple[int, ...]) -> list[Way]:
-    """The segment in numbers of strips (by index), rows by `schedule`."""
+@dataclass(frozen=True)
+class _Segment:
+    """Ops that can run in strips, and what is computed again for each number of them. `strips` may have grown since."""
+
+    scene: Scene
+    span: tuple[int, int]
+    strips: Strips
+    again: tuple[int, ...]
+
+
+def _ways(segment: _Segment, good: Sequence[int], schedule: RowSchedule, waits: tuple[int, ...] | None) -> list[Way]:
+    """The segment in numbers of strips (by index), rows by `schedule`; without `waits` patient ones are variants."""
+    scene, span, strips = segment.scene, segment.span, segment.strips
     ops = scene.ops[slice(*span)]
     peaks, held = strip_bytes(scene, span, strips, schedule)
     works = [scene.work(op, rate(schedule, index)) for index, op in enumerate(ops)]
@@ -173,10 +184,26 @@ def _ways(scene: Scene, span: tuple[int, int], strips: Strips, good: Sequence[in
         count = _COUNTS[index]
         found.append(Way(
             *span, int(peaks[index]), held, int(np.asarray(spent)[index]) + count * schedule.steps * len(ops) * STEP,
-            macs=max(0, int(strips.again[index])), flash=min(count, 3) * sum(work.flash for work in works),
+            macs=max(0, segment.again[index]), flash=min(count, 3) * sum(work.flash for work in works),
             text=f"{count} strips, rows {scene.rows[0]}",
-            apply=partial(_apply, count, scene.rows[0], waits)))
+            apply=partial(_apply, count, scene.rows[0], waits or ()),
+            variants=partial(_patient_ways, segment, index) if waits is None else None))
     return found
+
+
+def _patient_ways(segment: _Segment, index: int) -> list[Way]:
+    """The same number of strips; rows wait for slower readers where that needs fewer bytes, tried op by op."""
+    scene, span = segment.scene, segment.span
+    ops = scene.ops[slice(*span)]
+    waits: tuple[int, ...] = ()
+    best = row_schedule(scene, *span, scene.rows[0])
+    need = strip_bytes(scene, span, segment.strips, best)[0][index]
+    for number in range(len(ops)):
+        trial = row_schedule(scene, *span, scene.rows[0], {ops[i] for i in (*waits, number)})
+        found = need if trial == best else strip_bytes(scene, span, segment.strips, trial)[0][index]
+        if found < need:
+            waits, best, need = (*waits, number), trial, found
+    return _ways(segment, [index], best, waits) if waits else []
 
 
 def _apply(count: int, rows: int, waits: tuple[int, ...], group: list[Op], func: Func, module: Module) -> None:

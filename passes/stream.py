@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tinyir.diag import did_you_mean, error
-from tinyir.ir import Argument, Func, Level, Module
+from tinyir.ir import Argument, Block, Func, Level, Module
 from tinyir.opdef import Op
 from tinyir.ops import Dequantize, Quantize, Slice, Transpose
 from tinyir.pass_manager import Context, Pass, option
@@ -117,11 +117,21 @@ def _sink(func: Func) -> None:
     for op in reversed(list(block.ops)):
         if op.terminator or can_stream(op) or (isinstance(op, Slice) and op.out.type.elements == op.out.shape[-1]):
             continue
-        places = [block.ops.index(user) for result in op.results for user in result.users]
+        places = [block.ops.index(_in_block(user, block)) for result in op.results for user in result.users]
         here = block.ops.index(op)
         if places and min(places) > here + 1:
             block.ops.insert(min(places), op)
             del block.ops[here]
+
+
+def _in_block(op: Op, block: Block) -> Op:
+    """The op of `block` that is `op`, or has it in its region."""
+    while op.block is not block:
+        assert op.block is not None
+        parent = op.block.parent
+        assert isinstance(parent, Op)
+        op = parent
+    return op
 
 
 def streamable_runs(ops: Sequence[Op]) -> list[list[Op]]:
