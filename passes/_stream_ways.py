@@ -76,9 +76,9 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             held += memory.size(op.out, stay.held)
             for place in range(stay.begin, stay.last + 1):
                 flight[place] += memory.size(op.out, stay.moving)
-    for index, op in enumerate(ops):
-        flight[index] += memory.aligned(scratch_of(scene, op, rate(schedule, index)))
-    peak = memory.before[first] + held + max(flight)
+    stored = memory.before[first] + held
+    peak = max(scene.needed(stored + moving, scratch_of(scene, op, rate(schedule, index)))
+               for index, (op, moving) in enumerate(zip(ops, flight, strict=True)))
     return RowBytes(peak if peak <= scene.enough else peak - _overlap(scene, first, end, schedule), held)
 
 

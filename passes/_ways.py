@@ -74,7 +74,8 @@ class Scene:
     """A function whose ways are looked for. `recompute` is the share of all multiply-accumulates that may be computed
     again; `memory` says what is stored when; `rows` are the numbers of rows a step to try. A way that needs no more
     than `enough` bytes is as good as one that needs less: others need as many. Where it is `tight`, kernels do with the
-    least scratch. `memo` is for providers to keep what they have found, by their name.
+    least scratch, of which as much as `spare` percent of what else lives counts nothing. `memo` is for providers to
+    keep what they have found, by their name.
     """
 
     func: Func
@@ -85,6 +86,7 @@ class Scene:
     rows: tuple[int, ...] = (1, 2, 4, 8)
     enough: int = 0
     tight: bool = False
+    spare: int = 0
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
 
@@ -104,6 +106,10 @@ class Scene:
         """
         cost = self.model.of(op, None if rows is None else max(1, int(rows)), kept)
         return Work(cost.instructions, cost.code_bytes, cost.least_scratch_bytes if self.tight else cost.scratch_bytes)
+
+    def needed(self, live: int, scratch: int) -> int:
+        """What counts of bytes that live, and of `scratch` beside them."""
+        return max(live, (live + self.memory.aligned(scratch)) * 100 // (100 + self.spare))
 
 
 Provider = Callable[[Scene, int, int], "Iterable[Way] | None"]
@@ -126,5 +132,5 @@ def whole(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
         return None
     op = scene.ops[first]
     work = scene.work(op)
-    peak = scene.memory.single(first) + scene.memory.aligned(work.scratch)
+    peak = scene.needed(scene.memory.single(first), work.scratch)
     return [Way(first, end, peak, peak, work.instructions, flash=work.flash)]

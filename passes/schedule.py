@@ -36,6 +36,7 @@ from ._front import Point, apply_ways, front_of
 from ._stored import Memory
 from ._trial import Sizes, trial_sizes
 from ._ways import Provider, Scene, whole
+from .fit_scratch import FitScratch
 from .scan_columns import ScanColumns
 from .stream import prepare_rows
 
@@ -128,8 +129,9 @@ class Schedule(Pass):
                 continue  # the rows come one after the other
             copy, _ = clone_module(module)
             func = _prepared(copy, name, scan, ctx)
-            tight = module.attrs["scratch"] != "full"
-            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=tight)
+            scratch = module.attrs["scratch"]
+            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=scratch != "full",
+                          spare=FitScratch().percent if scratch == "least" else 0)
             asked = providers[:1] if scan == "layers" else providers
             points = front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops)))
             found += [Candidate(scan, copy, func, point) for point in points]
