@@ -16,8 +16,8 @@ from tinyc.tools.program import program_of
 from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
-from tinyir.ops import QAdd, QMul, QReduceMean, Transpose
-from tinyir.types import I8, U8, DType, TensorType
+from tinyir.ops import Lookup, QAdd, QMul, QReduceMean, Transpose
+from tinyir.types import I8, I16, U8, DType, TensorType
 
 from .harness import COMPILERS, emit
 from .qharness import check_exact, lowered, per_tensor, quantised_module, stored
@@ -241,6 +241,31 @@ def test_transpositions(name: str) -> None:
 @pytest.mark.parametrize("route", ROUTES)
 def test_transpositions_on_core(route: Any) -> None:
     on_core(list(TRANSPOSITIONS.values()), route)
+
+
+def lookup(kinds: tuple[DType, DType], shape: tuple[int, ...]) -> Model:
+    rng = np.random.default_rng(1)
+    quant = per_tensor(0.01)
+    x, table = (stored(rng, kinds[0], *shape), per_tensor(0.1)), (stored(rng, kinds[1], 256), quant)
+    return lambda x, t: Lookup(x, t, TensorType(shape, kinds[1], quant)), [x], [table]
+
+
+LOOKUPS = {
+    "i8": lookup((I8, I8), (1, 3, 5, 7)),
+    "u8 of i8": lookup((I8, U8), (1, 4, 4, 16)),
+    "u8": lookup((U8, U8), (3,)),
+    "i16": lookup((I8, I16), (2, 30)),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_lookups(name: str) -> None:
+    check_twin(LOOKUPS[name], "k.lookup")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_lookups_on_core(route: Any) -> None:
+    on_core(list(LOOKUPS.values()), route)
 
 
 GATES = {

@@ -25,6 +25,7 @@ from .base import Argument, RowKernel
 from .dsp_add import add_call, is_linear
 from .eltwise import Pointwise, row_length
 from .loops import broadcast_strides, nest, row_major
+from .mve_lookup import lookup_call
 from .mve_pair import VectorForm, pair_call, vector_form
 from .qpairs import PairForm, PairFunction, apply_pair, pair_statement, product_form, sum_form
 from .qsums import elements
@@ -166,6 +167,7 @@ class LookupS8(Pointwise, opname="k.lookup"):
     x: Value                               # i8 or u8
     table: Value                           # [256], by the byte of x
     y: Written
+    vector: bool = False                   # whether the core has the instructions of mve_lookup
 
     def stem(self) -> str:
         return f"lookup_{self.x.type.dtype}_{self.y.type.dtype}"
@@ -180,14 +182,12 @@ class LookupS8(Pointwise, opname="k.lookup"):
         return (*super().arguments(), self.y.type.elements)
 
     def source(self) -> str:
-        return fill("""
-            static void {name}({pointers}, int32_t count)
-            {
-                for (int32_t i = 0; i < count; i++) {
-                    y[i] = table[(uint8_t){x}];
-                }
-            }
-        """, pointers=self.pointers(), x=self.element("x", "[i]"))
+        loop = fill("for (int32_t i = 0; i < count; i++) {\n    y[i] = table[(uint8_t){x}];\n}",
+                    x=self.element("x", "[i]"))
+        if self.vector:
+            loop = lookup_call((self.x.type.dtype, self.y.type.dtype), (self.element("x"), "table", "y"), "count", loop)
+        return fill("static void {name}({pointers}, int32_t count)\n{\n    {loop}\n}", pointers=self.pointers(),
+                    loop=loop)
 
 
 @final
@@ -201,6 +201,7 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
     height: int
     x_base: int = 0
     y_base: int = 0
+    vector: bool = False                   # whether the core has the instructions of mve_lookup
 
     def stem(self) -> str:
         return f"lookup_rows_{self.x.type.dtype}_{self.y.type.dtype}"
@@ -212,6 +213,10 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
         self.write_rows("y", y, table[np.ascontiguousarray(self.read_rows("x", x)[0]).view(np.uint8)])
 
     def source(self) -> str:
+        length = row_length(self.y)
+        loop = f"for (int32_t i = 0; i < {length}; i++) {{\n    y_row[i] = table[(uint8_t)x_row[i]];\n}}"
+        if self.vector:
+            loop = lookup_call((self.x.type.dtype, self.y.type.dtype), ("x_row", "table", "y_row"), str(length), loop)
         return fill("""
             static void {name}(const {xt} *x, const {yt} *table, {yt} *y, {rows})
             {
@@ -219,14 +224,11 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const {xt} *x_row = {x_row};
                     {yt} *y_row = y + {y_slot} * {pitch};
-                    for (int32_t i = 0; i < {length}; i++) {
-                        y_row[i] = table[(uint8_t)x_row[i]];
-                    }
+                    {loop}
                 }
             }
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
-                    setup=self.row_setup(), length=row_length(self.y), pitch=self.pitch("y"),
-                    x_row=self.address("x", "row"),
+                    setup=self.row_setup(), loop=loop, pitch=self.pitch("y"), x_row=self.address("x", "row"),
                     y_slot=self.slot("y", "row"))
 
 
@@ -273,4 +275,4 @@ def lower_lookup(op: Lookup, low: Lowering) -> None:
     """The table in the order of unsigned bytes."""
     table = elements(op.table, op)
     order = np.arange(256).astype(np.uint8).view(op.x.type.dtype.numpy).astype(np.int64) - op.x.type.dtype.range[0]
-    low.emit(LookupS8(low.buffer(op.x), low.const(op.table.name, table[order]), low.result(op.out)))
+    low.emit(LookupS8(low.buffer(op.x), low.const(op.table.name, table[order]), low.result(op.out), low.target.mve))

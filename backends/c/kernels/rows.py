@@ -226,7 +226,7 @@ def map_rows(kernel: Map, low: Lowering) -> list[Op]:
 @row_form(LookupS8)
 def lookup_rows(kernel: LookupS8, low: Lowering) -> list[Op]:
     height = low.source.out.shape[1]
-    return LookupRows(kernel.x, kernel.table, kernel.y, (0, height), height).paced(low.pace)
+    return LookupRows(kernel.x, kernel.table, kernel.y, (0, height), height, vector=kernel.vector).paced(low.pace)
 
 
 def _follow(op: Op) -> tuple[bool, bool]:
