@@ -124,10 +124,16 @@ def _conv_mve(kernel: ConvMve) -> Work:
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, outputs = kernel.y.shape[2:]
     runs = images * _runs(kernel, rows, calls)
-    blocks = runs * -(-images * rows * width // (4 * runs))
+    run = -(-images * rows * width // runs)
+    blocks, computed = runs * -(-run // 4), runs * _of_four(run)
     sixteens = -(-kernel.inputs // 16)
     return Work(images * calls, images * rows, blocks, images * rows * width * kernel.inputs, blocks * 4 * outputs,
-                blocks * 4 * outputs * sixteens * 16, blocks * outputs)
+                computed * outputs * sixteens * 16, blocks * outputs)
+
+
+def _of_four(pixels: int) -> int:
+    """Pixels that are computed where one or two that are left over are, but three take the time of four."""
+    return pixels + (pixels % 4 == 3)
 
 
 def _depthwise_mve(kernel: DepthwiseMve) -> Work:
@@ -137,7 +143,7 @@ def _depthwise_mve(kernel: DepthwiseMve) -> Work:
     fours, strips = [-(-size // 4) for size in kernel.kernel], -(-width // kernel.strip)
     blocks = images * rows * strips * -(-channels // 16)
     columns = -(-width // strips) * kernel.stride[1] + kernel.kernel[1] - 1
-    results = images * rows * -(-width // 4) * 4 * channels
+    results = images * rows * _of_four(width) * channels
     return Work(images * _calls(kernel), images * rows, blocks, blocks * columns * fours[0], results,
                 results * fours[0] * fours[1] * 16)
 
