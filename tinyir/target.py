@@ -34,7 +34,7 @@ class Target:
     dsp: bool = False
     """Arm's DSP extension: two 16-bit multiply-accumulates in one instruction (SMLAD), saturation, SXTB16, SMMLA."""
     mve: bool = False
-    """Arm's vector extension (Helium) with single-precision floats: 16 8-bit multiply-accumulates in one instruction."""
+    """Arm's vector extension (Helium) with f32 elements: 16 8-bit multiply-accumulates in one instruction."""
     regions: tuple[Region, ...] = ()
     """The memories of a board; none where their sizes are not known, and nothing is checked."""
     costs: Costs | None = None
