@@ -26,7 +26,8 @@ from .test_qconv import Case
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
 TARGET = "cortex-m55"
-ROUTES = routes_present(TARGET) if emulators_for(core_named(TARGET)) else []
+PRESENT = routes_present(TARGET) if emulators_for(core_named(TARGET)) else []
+ROUTES = [*PRESENT[:1], *(pytest.param(route, marks=pytest.mark.long) for route in PRESENT[1:])]
 
 CONVOLUTIONS = {
     "pointwise": convolution(Case((5, 6, 8), (1, 1), 12)),
@@ -282,9 +283,9 @@ GATES = {
 """Layers, multiply-accumulates or elements, and the most instructions for one."""
 
 
-@pytest.mark.skipif(not ROUTES, reason="no compiler for the Cortex-M55 or no emulator")
+@pytest.mark.skipif(not PRESENT, reason="no compiler for the Cortex-M55 or no emulator")
 @pytest.mark.parametrize("name", GATES)
 def test_instructions(name: str) -> None:
     model, amount, most = GATES[name]
-    found = instructions_of(model, ROUTES[0]) / amount
+    found = instructions_of(model, PRESENT[0]) / amount
     assert found <= most, f"{found:.3f}"
