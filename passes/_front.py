@@ -127,11 +127,24 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
         used |= {way for way in smallest.ways if way.variants is not None}
         if used <= asked:
             points = [_point(label) for label in sorted(labels[-1], key=lambda label: label[:4])]
-            return [smallest, *points] if smallest.peak < points[0].peak else points
+            points = [smallest, *points] if smallest.peak < points[0].peak else points
+            return [_apart(points[0], ways), *points[1:]] if scene.tight else points
         for way in sorted(used - asked, key=lambda way: (way.end, way.first, way.peak)):
             ways[way.end - 1] += way.variants() if way.variants is not None else []
         ways = [_undominated(here) for here in ways]
         asked |= used
+
+
+def _apart(point: Point, ways: Sequence[Sequence[Way]]) -> Point:
+    """The point with ways that need the least where it counts on tensors that slide under each other: distances that
+    are longer than they have to be add up where one slides under the next.
+    """
+    found = []
+    for way in point.ways:
+        others = [w for w in ways[way.end - 1] if w.first == way.first and w.macs <= way.macs] or [way]
+        tense = way.saved and way.peak + way.saved > point.peak
+        found.append(min([way, *others], key=lambda w: (w.peak, w.instructions)) if tense else way)
+    return _along(tuple(found))
 
 
 def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list[list[_Label]]:

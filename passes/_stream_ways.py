@@ -45,10 +45,12 @@ def can_stream(op: Op) -> bool:
 
 @dataclass(frozen=True)
 class RowBytes:
-    """The bytes while a segment runs, and of these what its rings and stored results hold between steps."""
+    """The bytes while a segment runs, of these what its rings and stored results hold between steps, and those that it
+    does without because stored tensors overlap."""
 
     peak: int
     held: int
+    saved: int = 0
 
 
 def row_schedule(scene: Scene, first: int, end: int, rows: int = 1, waits: Collection[Op] = ()) -> RowSchedule:
@@ -79,7 +81,8 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
     stored = memory.before[first] + held
     peak = max(scene.needed(stored + moving, scratch_of(scene, op, rate(schedule, index)))
                for index, (op, moving) in enumerate(zip(ops, flight, strict=True)))
-    return RowBytes(peak if peak <= scene.enough else peak - _overlap(scene, first, end, schedule), held)
+    saved = 0 if peak <= scene.enough else _overlap(scene, first, end, schedule)
+    return RowBytes(peak - saved, held, saved)
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def row_way(scene: Scene, first: int, end: int, rows: int, schedule: RowSchedule
     works = [scene.work(op, rate(made, i), kept=made.fresh[i] > 0) for i, op in enumerate(ops)]
     instructions = sum(w.instructions for w in works) + made.steps * len(ops) * STEP
     return Way(first, end, found.peak, found.held, instructions,
-               flash=sum(w.flash for w in works) + len(ops) * _STEP_BYTES, text=f"rows {rows}",
+               flash=sum(w.flash for w in works) + len(ops) * _STEP_BYTES, saved=found.saved, text=f"rows {rows}",
                apply=partial(put_in_stream, made),
                variants=None if schedule else partial(_variants, scene, first, end, rows))
 

@@ -49,11 +49,11 @@ class Way:
     """One way to run ops first ... end - 1, and what it costs.
 
     `peak` is the most bytes that are live at one time while they run: what is stored whole and lives then, be it read
-    by them or not, and all that they need in between. `held` is the part of it that longer segments with the same end
-    need as well; it ends the search for them. `macs` counts what is computed more than once. `apply(ops, func, module)`
-    puts the ops of the segment, in whatever copy of the function, into the region that runs them so; it may not touch
-    others. `variants` gives other ways for the segment; it is asked of those that lie on some way through all ops that
-    is worth keeping.
+    by them or not, and all that they need in between; it is less by `saved` since tensors slide under each other.
+    `held` is the part of it that longer segments with the same end need as well; it ends the search for them. `macs`
+    counts what is computed more than once. `apply(ops, func, module)` puts the ops of the segment, in whatever copy of
+    the function, into the region that runs them so; it may not touch others. `variants` gives other ways for the
+    segment; it is asked of those that lie on some way through all ops that is worth keeping.
     """
 
     first: int
@@ -66,6 +66,7 @@ class Way:
     text: str = field(default="", compare=False)
     apply: Callable[[list[Op], Func, Module], None] | None = field(default=None, compare=False)
     variants: Callable[[], list[Way]] | None = field(default=None, compare=False)
+    saved: int = 0
 
 
 
