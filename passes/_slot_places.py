@@ -4,12 +4,13 @@
     pairs that slide over each other      at the least distance (`tinyir.overlap`)
     an operand and a result               at one place, if an element-wise kernel may work there (`tinyir.in_place`)
 
-Kernels work in place where that makes the arena smaller: all that may, or none.
+Kernels work in place where that makes the arena smaller: all that may, or, as two slots that become one block are
+harder to place, only those without which more would be needed than is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tinyir.diag import CompileError, Diagnostic
@@ -17,14 +18,11 @@ from tinyir.in_place import in_place_pairs
 from tinyir.ir import Arena, Module
 from tinyir.ops import Slot
 from tinyir.overlap import SlotPairs, least_distances
-from tinyir.placement import DEFAULT_NODES, Block, Pairs, Placement, load, place, without_chains
+from tinyir.placement import DEFAULT_NODES, Block, Pairs, Placement, load, part_of, place, without_chains
 
 from .liveness import Interval
 
 __all__ = ["Sharing", "check_given", "place_slots", "sharing_of"]
-
-_SELDOM = 8
-"""It is seldom better to work nowhere in place: that gets a smaller part of the nodes."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,16 @@ def place_slots(intervals: Sequence[Interval], align: int, nodes: int = DEFAULT_
     """An offset in bytes for the slot of each interval. Functions of a module never run at the same time."""
     sharing = sharing or Sharing()
     apart = _Problem.of(intervals, sharing, {})
-    merged = _Problem.of(intervals, sharing, _merged(intervals, sharing))
-    if len(merged.blocks) == len(apart.blocks):
+    leader = _merged(intervals, sharing)
+    if not leader:
         return apart.place(align, nodes)
     bound = apart.bound(align, sharing)
+    needed = {slot for slot in leader if apart.load_at(slot, align) > bound}
     found = [apart.place(align, 0)]
-    if found[0].peak > bound:
-        found.append(merged.place(align, nodes))
-    if found[-1].peak > bound:
-        found.append(apart.place(align, nodes // _SELDOM))
+    for chosen, effort in ((set(leader), nodes), (needed, nodes // 2)):
+        if min(placement.peak for placement in found) > bound:
+            merged = _merged(intervals, sharing, chosen)
+            found.append(_Problem.of(intervals, sharing, merged).place(align, effort))
     best = min(found, key=lambda placement: placement.peak)
     return replace(best, lower_bound=bound, nodes=sum(placement.nodes for placement in found))
 
@@ -89,6 +88,12 @@ class _Problem:
         placement = place(self.blocks, align, pairs=self.pairs, nodes=nodes)
         return replace(placement, offsets=tuple(placement.offsets[self.number[i.slot]] for i in self.intervals))
 
+    def load_at(self, slot: Slot, align: int) -> int:
+        """The bytes that are needed when the op runs that is the first to need `slot`, if it does not work in place."""
+        moment = self.blocks[self.number[slot]].lower
+        alive = [n for n, block in enumerate(self.blocks) if block.lower <= moment < block.upper]
+        return load([Block(0, 1, self.blocks[n].size) for n in alive], align, part_of(self.pairs, alive))
+
     def bound(self, align: int, sharing: Sharing) -> int:
         """What no placement beats, whichever kernels work in place."""
         same = {(self.number[a], self.number[b]): 0 for a, b in sharing.in_place if a in self.number}
@@ -107,24 +112,28 @@ def _starts(intervals: Sequence[Interval]) -> dict[str, int]:
 
 def _pairs(groups: Sequence[Sequence[Interval]], number: Mapping[Slot, int], distances: SlotPairs) \
         -> Pairs:
-    """The distances of blocks: the most that any two of their slots need that meet."""
+    """The distances of blocks: the most that any two of their slots need that meet. Where the smaller block would have
+    less than half of its bytes in common with the other one, both stay apart: such pairs are many, and gain little.
+    """
     found: dict[tuple[int, int], int] = {}
     for upper, lower in sorted({(number[a], number[b]) for a, b in distances if a in number and b in number}):
         needed = [distances.get((a.slot, b.slot), b.size) for a in groups[upper] for b in groups[lower] if a.meets(b)]
-        size = max(i.size for i in groups[lower])
-        if needed and max(needed) < size:
+        sizes = [max(i.size for i in group) for group in (groups[upper], groups[lower])]
+        if needed and 2 * min(sizes[0], sizes[1] - max(needed)) >= min(sizes):
             found[upper, lower] = max(needed)
     return without_chains(found)
 
 
-def _merged(intervals: Sequence[Interval], sharing: Sharing) -> dict[Slot, Slot]:
-    """For slots that take over the place of another: the first that had it. Of two operands the one that is taken that
-    slides over nothing, or has been there for longer.
+def _merged(intervals: Sequence[Interval], sharing: Sharing, chosen: Collection[Slot] | None = None) \
+        -> dict[Slot, Slot]:
+    """For slots (those in `chosen`, or all) that take over the place of another: the first that had it. Of two operands
+    the one that is taken that slides over nothing, or has been there for longer.
     """
     begin = {i.slot: i.first for i in intervals}
     sliding = {slot for pair in sharing.distances for slot in pair}
     leader: dict[Slot, Slot] = {}
-    candidates = [(operand, result) for operand, result in sharing.in_place if operand in begin and result in begin]
+    candidates = [(operand, result) for operand, result in sharing.in_place
+                  if operand in begin and result in begin and (chosen is None or result in chosen)]
     for operand, result in sorted(candidates, key=lambda p: (begin[p[1]], p[0] in sliding, begin[p[0]])):
         leader.setdefault(result, leader.get(operand, operand))
     return leader

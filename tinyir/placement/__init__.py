@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from .block import Block, Placement, verify
 from .bounds import busiest_moment, load
-from .distances import Pairs, without_chains
+from .distances import Pairs, part_of, without_chains
 from .minimise import DEFAULT_NODES, place
 
-__all__ = ["DEFAULT_NODES", "Block", "Pairs", "Placement", "busiest_moment", "load", "place", "verify",
-           "without_chains"]
+__all__ = ["DEFAULT_NODES", "Block", "Pairs", "Placement", "busiest_moment", "load", "part_of", "place",
+           "verify", "without_chains"]
