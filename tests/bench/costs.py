@@ -389,6 +389,8 @@ def main() -> int:
     parser.add_argument("--keep", metavar="FILE", type=Path, help="store what was counted")
     parser.add_argument("--use", metavar="FILE", type=Path, nargs="*", help="do not count, take these")
     options = parser.parse_args()
+    if not options.use and set(options.targets) <= set(SHARED):
+        parser.error(f"{', '.join(SHARED)} have no prices of their own: count one of the others, too")
     load_plugins()
     samples, codes = _read(options.use) if options.use else count_all(options.targets)
     if options.keep:
