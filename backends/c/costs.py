@@ -125,7 +125,7 @@ def _conv_mve(kernel: ConvMve) -> Work:
     width, outputs = kernel.y.shape[2:]
     runs = images * _runs(kernel, rows, calls)
     run = -(-images * rows * width // runs)
-    blocks, computed = runs * -(-run // 4), runs * _of_four(run)
+    blocks, computed = runs * -(-run // kernel.pixels), runs * (_of_four(run) if kernel.pixels == 4 else run)
     sixteens = -(-kernel.inputs // 16)
     return Work(images * calls, images * rows, blocks, images * rows * width * kernel.inputs, blocks * 4 * outputs,
                 computed * outputs * sixteens * 16, blocks * outputs)

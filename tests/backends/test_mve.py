@@ -83,6 +83,19 @@ def test_convolution(name: str) -> None:
     check_twin(CONVOLUTIONS[name], "k.conv2d_mve")
 
 
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_few_windows(pixels: int) -> None:
+    """Less scratch, the same rows."""
+    model = convolution(Case((11, 7, 8), (3, 3), 6, pad=(1, 1, 1, 1)))
+    expected = run(quantised_module(*model), [model[1][0][0]])[0]
+    module, _ = lowered(quantised_module(*model), TARGET)
+    kernel = next(op for op in module.walk() if isinstance(op, RowKernel))
+    tiling = next(tiling for tiling in kernel.tilings() if tiling.attrs == {"pixels": pixels})
+    assert tiling.elements == pixels * 72
+    kernel.__dict__.update(tiling.attrs)
+    rows_of(kernel, model[1][0][0], expected, (9, 5), 3)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_convolutions_on_core(route: Any) -> None:
     on_core(list(CONVOLUTIONS.values()), route)

@@ -3,8 +3,8 @@
     k.conv2d_mve(%x, @w.stream) -> (%y, %windows) {kernel = [3, 3], ...}
 
 Pixels are multiplied with all output channels, four at a time (`mve_run`). Those of a 1x1 convolution are read where
-they are; windows are copied behind each other first, four of them, from one row of the image to the next. Outside the
-image values are the zero point of x, whose part in the sums is in the biases.
+they are; windows are copied behind each other first, four of them (or fewer, where memory is short), from one row of
+the image to the next. Outside the image values are the zero point of x, whose part in the sums is in the biases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinyir.arith import requantize
 from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
-from tinyir.opdef import Written
+from tinyir.opdef import Tiling, Written
 from tinyir.ops.conv import convolve
 from tinyir.ops.qconv import QConv2D
 from tinyir.ops.quant import quant_of
@@ -47,13 +47,14 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
     x: Value                                # [N, ring, W, C] i8
     stream: Value                           # [pairs of output channels, words] u32: see mve_pack
     y: Written                              # [N, ring, OW, O] i8
-    windows: Written | None                 # [4 windows] i8, where windows are more than a pixel
+    windows: Written | None                 # [some windows] i8, where windows are more than a pixel
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
     dilation: int                           # of rows
     x_zero: int
     y_zero: int
+    pixels: int                             # windows that there is room for
     rows: Pair
     height: int
     x_base: int = 0
@@ -106,6 +107,10 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
                         (self.dilation, 1), 1)
         self.write_rows("y", y, requantize(sums.astype(np.int64) + bias, coded.scale, self.y_zero, I8))
 
+    def tilings(self) -> tuple[Tiling, ...]:
+        sizes = [] if self.pointwise else [size for size in (4, 2, 1) if size <= self.pixels]
+        return tuple(Tiling({"pixels": size}, "windows", size * self.inputs) for size in sizes)
+
     def source(self) -> str:
         windows = "" if self.windows is None else ", int8_t *restrict windows"
         return fill("""
@@ -151,13 +156,13 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
                 {lines}
                 {row_start}
                 for (int32_t pixel = 0, count; pixel < {width}; pixel += count) {
-                    count = {width} - pixel < 4 - filled ? {width} - pixel : 4 - filled;
+                    count = {width} - pixel < {pixels} - filled ? {width} - pixel : {pixels} - filled;
                     tc_mve_windows(lines, pixel * {step} - {before}, windows + filled * {inputs}, window, count,
                         {inside});
                     filled += count;
-                    if (filled == 4) {
-                        {run}(windows, stream, out, shape, 4);
-                        out += {four};
+                    if (filled == {pixels}) {
+                        {run}(windows, stream, out, shape, {pixels});
+                        out += {block};
                         filled = 0;
                     }
                 }
@@ -167,7 +172,8 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
         """, kernel=self.kernel[0], line=self.kernel[1] * channels, limit=self.x.shape[2] * channels,
                     zero=self.x_zero, setup=self.row_setup(), lines=self._lines_text(), width=self.y.shape[2],
                     step=self.stride[1] * channels, before=self.pad[1] * channels, inputs=self.inputs, run=self._run,
-                    four=4 * outputs, whole_start="" if parted else start, row_start=start if parted else "",
+                    pixels=self.pixels, block=self.pixels * outputs, whole_start="" if parted else start,
+                    row_start=start if parted else "",
                     row_rest=rest if parted else "", whole_rest="" if parted else rest,
                     inside=" && ".join(self._lines_inside()) or "1")
 
@@ -208,6 +214,6 @@ def lower_conv2d_mve(op: QConv2D, weight: Array, bias: Array | None, low: Loweri
     windows = None if pointwise else low.scratch(BufferType((4 * flat.shape[1],), I8), f"{op.out.name}.windows")
     low.emit(ConvMve(
         low.buffer(op.x), stream, result, windows, kernel=op.kernel, stride=op.stride, pad=op.pad,
-        dilation=op.dilation[0], x_zero=quant_of(op.x).zero_point, y_zero=quant_of(op.out).zero_point,
+        dilation=op.dilation[0], x_zero=quant_of(op.x).zero_point, y_zero=quant_of(op.out).zero_point, pixels=4,
         rows=(0, op.out.shape[1]), height=op.x.shape[1]))
     return True
