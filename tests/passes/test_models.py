@@ -1,4 +1,4 @@
-"""-O1 and -O2 on real networks: what may not be left of them, and that the interpreter agrees with onnxruntime at mem level."""
+"""-O1 and -O2 on real networks: what may not be left of them; the interpreter agrees with onnxruntime at mem level."""
 
 from __future__ import annotations
 
