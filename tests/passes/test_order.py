@@ -101,9 +101,5 @@ def test_branches_run_one_after_the_other() -> None:
     build.add(Return((build.add(Concat(tuple(small), axis=0)).out,)))
     assert peak_of(module) == 4 * (8 + 4 * 64)
     context = PassManager(parse_pipeline("order")).run(module, Context())
-<<<<<<< ours
     assert peak_of(module) == 4 * (8 + 64)  # the small ones lie in the result, which is not counted
-=======
-    assert peak_of(module) == 4 * (8 + 64)  # the small ones lie in the result, which is the caller's
->>>>>>> theirs
     assert context.stats["order"]["bytes"] < context.stats["order"]["bytes-before"]
