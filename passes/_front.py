@@ -162,7 +162,7 @@ def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list
 
 def _smallest(ways: Sequence[Sequence[Way]], most_macs: int) -> Point:
     """The point with the least peak within the limit of `most_macs`; exact, where labels are rounded."""
-    peaks = sorted({way.peak for here in ways for way in here})
+    peaks = sorted({way.peak for here in ways for way in here}) or [0]  # a network may have no op
     low, high = 0, len(peaks) - 1
     while low < high:
         middle = (low + high) // 2

@@ -21,6 +21,7 @@ from tinyir.diag import CompileError
 from tinyir.interp import run
 from tinyir.ir import Array, Module
 from tinyir.ops import Conv2D, ReduceMean, Return
+from tinyir.parser import parse
 from tinyir.pass_manager import Context, PassManager, parse_pipeline
 from tinyir.registry import FRONTENDS, PIPELINES, WAYS, load_plugins
 from tinyir.rewrite import Rewriter
@@ -186,3 +187,12 @@ def test_models_at_three_limits(name: str) -> None:
         module, _ = compiled(f"order,schedule{{ram={limit},scan=rows}},")
         assert arena(module) <= limit
         assert_same(run_c(module, xs, flags=FLAGS), expected, exact=True)
+
+
+@pytest.mark.parametrize("options", ["", "speed=5%", "ram=any,flash=min"])
+def test_nothing_to_run(options: str) -> None:
+    """A network that is a constant, all of whose ops were folded, needs no memory."""
+    module = parse("module @m {level = graph} {\n  func @main(%x: tensor<2xf32>) -> tensor<2xf32> {\n"
+                   "    nn.return(%x)\n  }\n}\n")
+    copy, _ = scheduled(module, options, "generic")
+    assert arena(lowered(copy, "generic")) == 0
