@@ -46,7 +46,7 @@ class Model:
     labels: str | None = None
     classifies: bool = False
     seconds: float = 2.0
-    """The most that ONNX to C may take."""
+    """The most that ONNX to C may take where no schedule is chosen (-O1)."""
 
     @property
     def path(self) -> Path:

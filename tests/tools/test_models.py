@@ -19,6 +19,8 @@ from .conftest import Run
 QUICK = {"hello_world_f32", "kws_conv1d_f32", "kws_dscnn_bn_f32", "ad_autoencoder_f32"}
 EACH = [pytest.param(m, id=m.name, marks=() if m.name in QUICK else pytest.mark.long) for m in MODELS.values()]
 MOST_SAMPLES = 100
+SCHEDULE_SECONDS = 10.0
+"""What choosing a schedule may take on top."""
 
 
 def need(model: Model) -> Path:
@@ -57,11 +59,12 @@ def test_builds_without_a_warning(model: Model, compiler: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("model", EACH)
-def test_compiles_quickly(model: Model, run_tinyc: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("level", "more"), [("-O1", 0.0), ("-O2", SCHEDULE_SECONDS)])
+def test_compiles_quickly(level: str, more: float, model: Model, run_tinyc: Run, tmp_path: Path) -> None:
     path = need(model)
     start = time.process_time()
-    assert run_tinyc(path, "-o", f"{tmp_path}/out/", "-q").status == 0
-    assert time.process_time() - start < model.seconds
+    assert run_tinyc(path, level, "-o", f"{tmp_path}/out/", "-q").status == 0
+    assert time.process_time() - start < model.seconds + more
 
 
 @pytest.mark.parametrize("name", ["mnist_lstm_f32", "mnist_vit_f32"])
