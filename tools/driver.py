@@ -300,9 +300,9 @@ _CHOICE = ("order", "schedule")
 
 def _with_schedule(passes: list[Pass], job: Job) -> list[Pass]:
     """The passes with the choice of a schedule that the job wants."""
-    if job.layerwise:
+    if job.layerwise or job.tensors_only:
         return [p for p in passes if p.name not in _CHOICE]
-    wanted = not job.graph_only and not job.tensors_only and (job.passes is None or job.limits.words)
+    wanted = not job.graph_only and (job.passes is None or job.limits.words)
     return with_limits(passes, job.limits) if wanted else passes
 
 

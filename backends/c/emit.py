@@ -19,7 +19,7 @@ from typing import Literal
 
 from tinyir.ir import Arena, Const, Module
 from tinyir.loops import bases_of
-from tinyir.ops.mem import Loop
+from tinyir.ops.mem import Loop, Part
 from tinyir.registry import BACKENDS
 
 from . import kernels as _kernels  # noqa: F401  (registers kernels and lowering rules)
@@ -315,6 +315,8 @@ def _hook_lines(program: Program, options: Options, call: Call) -> list[str]:
     if not options.hooks:
         return []
     written, user = call.op.writes[0], hook_user(program)
+    part = written.defining(Part)
+    written = written if part is None else part.x  # behind its loop a part is nowhere
     return ["if (hook != NULL) {",
             f"    hook({user}, {call.number}, {program.address(written)}, {written.type.size_bytes}u);", "}"]
 

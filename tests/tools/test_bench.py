@@ -57,7 +57,7 @@ def test_json_has_every_figure(bench: Run, model: Path) -> None:
 
 def test_layers_add_up(bench: Run, model: Path) -> None:
     need("unicorn")
-    found = figures(bench(model, "--target", "cortex-m4", "--json"))
+    found = figures(bench(model, "-O1", "--target", "cortex-m4", "--json"))
     ops = [layer["op"] for layer in found["layers"]]
     assert ops == ["k.transpose", "k.conv2d_f32", "k.depthwise_conv2d_f32", "k.reduce", "k.dense_f32"]
     assert found["layers"][1]["name"] == "conv1, norm1, relu1"

@@ -49,7 +49,7 @@ def with_a_mean(saturated: bool = False) -> onnx.ModelProto:
 def compiled_and_saved(model: onnx.ModelProto, folder: Path, target: str = "generic") -> Compiled:
     path = folder / "small.onnx"
     onnx.save(model, str(path))
-    return compile_job(Job(str(path), target=target))
+    return compile_job(Job(str(path), target=target, layerwise=True))
 
 
 def compared(compiled: Compiled, count: int = 30) -> Report:
