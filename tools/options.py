@@ -42,6 +42,8 @@ examples:
                                               the fastest that fits, or why nothing does
   tinyc model.onnx --ram min --recompute 10% --report report.json
                                               the least RAM, up to 10 % of the work done twice
+  tinyc model.onnx --target cortex-m4 --stack --report report.json
+                                              arena_bytes, stack_bytes as measured, and peak_bytes, their sum
   tinyc model.onnx --ram min --emit plot -o memory.svg
                                               schedules, and what lies where in the arena when, to look at
   tinyc model.onnx --section arena=.dtcm --section weights=.rodata.nn
@@ -148,6 +150,9 @@ def _add_output_group(parser: Parser) -> None:
     group.add_argument("--hooks", action="store_true", help="also write NAME_run_hooked(), which reports each layer")
     group.add_argument("--report", metavar="FILE.json",
                        help="write sizes, work, the schedule, layers and the memory plan as JSON")
+    group.add_argument("--stack", action="store_true",
+                       help="also measure the stack, for the table and the report: build the C (--cc, --cflags) and "
+                            "run it once on the emulated core of --target")
 
 
 def _add_compile_group(parser: Parser) -> None:

@@ -3,6 +3,8 @@
     macs, macs_layerwise        as computed, and without what a schedule computes again
     arena_bytes                 sizeof(arena): activations and the scratch of kernels
     activation_bytes            the least arena without the kernels' scratch, placed anew; scratch_bytes is the rest
+    stack_bytes                 with --stack: what one inference took on the emulated core, null without; stack_measured
+                                says with which compiler; peak_bytes is arena and stack
     lower_bound_bytes           what no placement of these buffers can beat
     input_streamed              whether an input is asked for row by row, so that only its rows in flight are stored
     modelled_instructions       of one inference, by the target's prices; modelled_code_bytes likewise
@@ -12,7 +14,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinyir.costs import CostModel
 from tinyir.ir import Module
@@ -25,6 +27,9 @@ from .front import front_of
 from .memory_plan import memory_plan
 from .quantisation import quantisation_facts
 from .rows import row_inputs
+
+if TYPE_CHECKING:
+    from .stack import StackFigure
 
 __all__ = ["Schedules", "report_of"]
 
@@ -53,12 +58,13 @@ def _line(op: Op) -> str:
     return f"{op.opname.partition('.')[2]} of {len(inner)} ops, {' to '.join(f'%{n}' for n in dict.fromkeys(names))}"
 
 
-def report_of(compiled: Compiled, schedules: Schedules, *, points: bool) -> dict[str, Any]:
+def report_of(compiled: Compiled, schedules: Schedules, *, points: bool,
+              stack: StackFigure | None = None) -> dict[str, Any]:
     """The whole object."""
     job, context = compiled.job, compiled.context
     report: dict[str, Any] = {"model": job.source, "target": job.target, "options": job.options_text,
                               "tinyc": version_text(), **compiled.facts.as_json(), **_memory(compiled),
-                              "schedule": list(schedules.lines)}
+                              **_stack(compiled, stack), "schedule": list(schedules.lines)}
     quantised = quantisation_facts(context)
     if quantised is not None:
         report["quantisation"] = quantised
@@ -68,6 +74,14 @@ def report_of(compiled: Compiled, schedules: Schedules, *, points: bool) -> dict
     if points and front is not None:
         report["points"] = front.as_json()
     return report
+
+
+def _stack(compiled: Compiled, stack: StackFigure | None) -> dict[str, Any]:
+    """What was measured on the emulated core; all null where nothing was."""
+    if stack is None:
+        return {"stack_bytes": None, "peak_bytes": None, "stack_measured": None}
+    return {"stack_bytes": stack.bytes, "peak_bytes": compiled.facts.arena_bytes + stack.bytes,
+            "stack_measured": stack.where}
 
 
 def _memory(compiled: Compiled) -> dict[str, Any]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .driver import Compiled, Emission, Job
     from .report import Schedules
     from .reproducer import FailedPass
+    from .stack import StackFigure
 
 __all__ = ["main"]
 
@@ -62,6 +63,8 @@ def _check_usage(options: Namespace, parser: Parser) -> None:
         parser.error("--check compares with onnxruntime, so it needs the .onnx file, not a .tir file")
     if options.check and options.emit != "c":
         parser.error(f"--check runs the C; it does not go with --emit {options.emit}")
+    if options.stack and options.emit != "c":
+        parser.error(f"--stack runs the C; it does not go with --emit {options.emit}")
     if options.stop_after and options.emit == "c":
         parser.error("--stop-after goes with --emit ir or --emit dot")
 
@@ -102,6 +105,7 @@ class _Run:
         self.started = time.monotonic()
         self.progress = Progress("tinyc", enabled=not options.quiet)
         self.schedules: Schedules | None = None
+        self.stack: StackFigure | None = None
 
     def run(self) -> int:
         """Everything; the exit status. Raises CompileError; one that is our bug names a saved reproducer."""
@@ -118,7 +122,11 @@ class _Run:
             raise
 
     def _run(self, failed: FailedPass) -> int:
+        if self.options.stack:
+            self._check_stack()
         compiled, files = self._compile(failed)
+        if self.options.stack:
+            self._measure_stack(compiled)
         if self.options.pareto:
             self._print_front(compiled)
         written = self._write(compiled, files)
@@ -214,7 +222,7 @@ class _Run:
 
         from .report import Schedules, report_of
 
-        report = report_of(compiled, self.schedules or Schedules(), points=self.options.pareto)
+        report = report_of(compiled, self.schedules or Schedules(), points=self.options.pareto, stack=self.stack)
         return {Path(self.options.report): (json.dumps(report, indent=1) + "\n").encode()}
 
     def _plot(self, compiled: Compiled) -> str:
@@ -229,6 +237,19 @@ class _Run:
                         help="leave --stop-after and --passes out, or let them have schedule, or end with "
                              "lower-to-mem,plan-arena")
         return plot(Path(self.job.source).name, front, plan, self.job.options_text)
+
+    # -- measuring ---------------------------------------------------------------------------------------------------
+
+    def _check_stack(self) -> None:
+        """Raises CompileError where it cannot be measured, before the schedule is looked for."""
+        from .stack import StackSettings, check_stack
+
+        check_stack(self.job.target, StackSettings.of(self.options))
+
+    def _measure_stack(self, compiled: Compiled) -> None:
+        from .stack import StackSettings, measure_stack
+
+        self.stack = measure_stack(compiled, self._emission(), StackSettings.of(self.options), self.progress)
 
     # -- checking and telling ----------------------------------------------------------------------------------------
 
@@ -273,6 +294,8 @@ class _Run:
                 ("MACs", f"{facts.macs:,}", ""), ("parameters", f"{facts.parameters:,}", "")]
         if facts.level == "mem":
             rows += [("arena", f"{facts.arena_bytes:,}", "bytes"), ("constants", f"{facts.const_bytes:,}", "bytes")]
+        if self.stack is not None:
+            rows.append(("stack", f"{self.stack.bytes:,}", f"bytes, {self.stack.where}"))
         rows += quantisation_lines(compiled.context)
         rows.append(("time", f"{time.monotonic() - self.started:.2f}", "s"))
         note(f"{Path(self.job.source).name}: -O{self.job.level}, {self.job.target}" if self.job.passes is None
