@@ -9,9 +9,8 @@ window with stride 1 sees the rows as one run of pixels.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
@@ -19,7 +18,7 @@ from tinyir.ops.activation import Activation
 from tinyir.ops.conv import Conv2D
 
 from ..text import fill
-from .base import RowKernel, evaluate
+from .base import evaluate
 from .blocking import (
     Columns,
     Form,
@@ -45,9 +44,10 @@ from .channels import (
     scalar_tile,
     vector_tile,
 )
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
 from .tile import Tile
 from .weights import packed_bias, packed_weights, require_f32
+from .window import WindowKernel
 
 __all__ = ["ConvF32", "pixels_for"]
 
@@ -56,10 +56,8 @@ Quad = tuple[int, int, int, int]
 
 
 @final
-class ConvF32(RowKernel, opname="k.conv2d_f32"):
+class ConvF32(WindowKernel, opname="k.conv2d_f32"):
     """y[n, i, j, o] = act(bias[o] + sum of x times weight over the window and the channels of the group)."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C]
     weight: Value                           # [groups * blocks, KH, KW, C / groups, block]
@@ -93,8 +91,8 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
         return Packed(self.y.shape[3] // self.groups, block, kernel_height * kernel_width * inputs)
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation[0]
 
     @property
     def columns(self) -> Columns:
@@ -104,17 +102,6 @@ class ConvF32(RowKernel, opname="k.conv2d_f32"):
     def pointwise(self) -> bool:
         """Whether output pixel i reads input pixel i and nothing else."""
         return _is_pointwise(self.kernel, self.stride, self.pad, self.groups)
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation[0], pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0],
-                                 self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

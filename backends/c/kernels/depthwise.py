@@ -10,11 +10,10 @@ the whole window lies inside, its rows are written out, else a loop runs over th
 from __future__ import annotations
 
 from itertools import groupby
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Const, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
@@ -22,12 +21,13 @@ from tinyir.ops.activation import Activation
 from tinyir.ops.conv import DepthwiseConv2D
 
 from ..text import fill
-from .base import RowKernel, evaluate
+from .base import evaluate
 from .blocking import Columns, Form, Strip, block_sizes, form_of, pack_weights, strips
 from .channels import Packed, Place, by_form, channel_loops, kernel_comment, plus
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
 from .tile import Tile
 from .weights import elements, packed_bias, require_f32, reshaped
+from .window import WindowKernel
 
 __all__ = ["DepthwiseF32", "channel_block"]
 
@@ -37,10 +37,8 @@ _WRITTEN_OUT = 9   # taps of the largest window whose rows are written out
 
 
 @final
-class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
+class DepthwiseF32(WindowKernel, opname="k.depthwise_conv2d_f32"):
     """y[n, i, j, o] = act(bias[o] + sum over the window of x[.., o // multiplier] * weight[.., o])."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C]
     weight: Value                           # [blocks, KH, KW, block]
@@ -74,23 +72,12 @@ class DepthwiseF32(RowKernel, opname="k.depthwise_conv2d_f32"):
         return Packed(self.y.shape[3], self.weight.shape[3], self.kernel[0] * self.kernel[1])
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation[0]
 
     @property
     def columns(self) -> Columns:
         return Columns(self.x.shape[2], self.y.shape[2], self.kernel[1], self.stride[1], self.dilation[1], self.pad[1])
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation[0], pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0],
-                                 self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

@@ -11,11 +11,10 @@ runs are short, so that it pays; else they are computed as four, beside the resu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Tiling, Written
@@ -26,11 +25,11 @@ from tinyir.types import U32, BufferType
 
 from ..library import family
 from ..text import c_type, fill
-from .base import RowKernel
 from .dsp_pack import GUARDS, offset_of, pack_stream, plan_layer, stored_values, unpack_stream
 from .dsp_text import Coding
 from .qruns import row_runs
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["ConvDsp", "lower_conv2d_dsp"]
 
@@ -41,10 +40,8 @@ _LONG_RUN = 64
 
 
 @final
-class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
+class ConvDsp(WindowKernel, opname="k.conv2d_dsp"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8
     stream: Value                           # [pairs of output channels, words] u32: see dsp_pack
@@ -68,8 +65,8 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
         return f"conv2d_dsp_{self.x.type.dtype}"
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation, self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation
 
     @property
     def inputs(self) -> int:
@@ -85,16 +82,6 @@ class ConvDsp(RowKernel, opname="k.conv2d_dsp"):
     def pointwise(self) -> bool:
         """Whether output pixel i reads input pixel i and nothing else."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad)
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation, pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]
@@ -374,12 +361,13 @@ def lower_conv2d_dsp(op: QConv2D, weight: Array, bias: Array | None, low: Loweri
     flat = weight.reshape(outputs, -1)
     if op.groups != 1 or op.dilation[1] != 1 or not weight.size or low.is_cut(op.x):
         return False
-    plan = plan_layer(op, (op.x, op.weight), flat, bias, low)
+    height, width = op.out.shape[1:3]
+    plan = plan_layer(op, (op.x, op.weight), flat, bias, low, once=height * width == 1)
     if plan is None:
         return False
     zero = quant_of(op.x).zero_point
     start = plan.bias - (zero - offset_of(op.x)) * plan.weight.astype(np.int64).sum(axis=1)
-    steps, (height, width) = -(-flat.shape[1] // 4), op.out.shape[1:3]
+    steps = -(-flat.shape[1] // 4)
     sizes = column_sizes(width * low.rows_of_call(height), width)
     pointwise = op.kernel == (1, 1) and op.stride == (1, 1) and not any(op.pad)
     words = columns_words(sizes, steps, outputs, width) + (0 if op.x.shape[3] % 4 == 0 or pointwise else steps)

@@ -11,11 +11,10 @@ in the sums is in the biases.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Tiling, Written
@@ -25,11 +24,11 @@ from tinyir.ops.quant import quant_of
 from tinyir.types import U32, BufferType
 
 from ..text import c_type, fill
-from .base import RowKernel
 from .dsp_pack import Plan, Scalings, plan_layer, stored_values
 from .dsp_planes import PIXELS, plane_pitch, weight_words
 from .dsp_triples import groups_of, split_triples, triple_words
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["DepthwiseDsp", "lower_depthwise_dsp"]
 
@@ -43,10 +42,8 @@ _LEAST_BAND = 3
 
 
 @final
-class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
+class DepthwiseDsp(WindowKernel, opname="k.depthwise_conv2d_dsp"):
     """y[n, i, j, c] = stored(bias[c] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8
     stream: Value                           # [C, words] u32: see dsp_planes
@@ -67,19 +64,6 @@ class DepthwiseDsp(RowKernel, opname="k.depthwise_conv2d_dsp"):
 
     def stem(self) -> str:
         return f"depthwise_conv2d_dsp_{self.x.type.dtype}"
-
-    @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], 1, self.pad[0])
-
-    def out_height(self) -> int:
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], 1, (self.pad[0], self.pad[2]))
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], 1, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

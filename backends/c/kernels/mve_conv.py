@@ -9,12 +9,11 @@ the image to the next. Outside the image values are the zero point of x, whose p
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 
 from tinyir.arith import requantize
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Tiling, Written
@@ -24,11 +23,11 @@ from tinyir.ops.quant import quant_of
 from tinyir.types import I8, BufferType
 
 from ..text import fill
-from .base import RowKernel
 from .mve_pack import pack_groups, plan_mve, unpack_groups
 from .mve_run import run_shape, unrolled
 from .qruns import row_runs
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["ConvMve", "lower_conv2d_mve"]
 
@@ -39,10 +38,8 @@ _MOST_OUTPUTS = 16384
 
 
 @final
-class ConvMve(RowKernel, opname="k.conv2d_mve"):
+class ConvMve(WindowKernel, opname="k.conv2d_mve"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8
     stream: Value                           # [pairs of output channels, words] u32: see mve_pack
@@ -64,8 +61,8 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
         return "conv2d_mve"
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation, self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation
 
     @property
     def inputs(self) -> int:
@@ -81,16 +78,6 @@ class ConvMve(RowKernel, opname="k.conv2d_mve"):
     def pointwise(self) -> bool:
         """Whether output pixel i reads input pixel i and nothing else."""
         return self.windows is None
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation, pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

@@ -10,12 +10,11 @@ sums is in the biases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
 from tinyir.arith import requantize
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Tiling, Written
@@ -25,10 +24,10 @@ from tinyir.ops.quant import quant_of
 from tinyir.types import I8, U32, BufferType
 
 from ..text import fill
-from .base import RowKernel
 from .mve_pack import plan_mve
 from .mve_taps import COLUMN, pack_taps, unpack_taps
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["DepthwiseMve", "lower_depthwise_mve"]
 
@@ -41,10 +40,8 @@ _MOST_CHANNELS = 16384
 
 
 @final
-class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
+class DepthwiseMve(WindowKernel, opname="k.depthwise_conv2d_mve"):
     """y[n, i, j, c] = stored(bias[c] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8
     stream: Value                           # [pairs of channels, words] u32: see mve_taps
@@ -63,19 +60,6 @@ class DepthwiseMve(RowKernel, opname="k.depthwise_conv2d_mve"):
 
     def stem(self) -> str:
         return "depthwise_conv2d_mve"
-
-    @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], 1, self.pad[0])
-
-    def out_height(self) -> int:
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], 1, (self.pad[0], self.pad[2]))
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], 1, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

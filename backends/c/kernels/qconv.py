@@ -9,11 +9,10 @@ outside the image are not multiplied. A 1x1 window with stride 1 sees the rows a
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
@@ -22,7 +21,6 @@ from tinyir.ops.qconv import QConv2D
 from tinyir.ops.quant import quant_of
 
 from ..text import fill
-from .base import RowKernel
 from .blocking import Columns, Strip, strips
 from .dsp_conv import lower_conv2d_dsp
 from .mve_conv import lower_conv2d_mve
@@ -31,7 +29,9 @@ from .qrequant import stored_from_sums, sum_range
 from .qruns import lane_loops, pixel_blocks, row_runs
 from .qsums import StoresSums, differences, elements, packed, sum_fields, wraps_around
 from .qtile import SumTile, plus
+from .swar_conv import lower_conv2d_swar
 from .taps import RowTaps, clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["ConvS8", "choose_lanes", "choose_pixels"]
 
@@ -40,10 +40,8 @@ Quad = tuple[int, int, int, int]
 
 
 @final
-class ConvS8(StoresSums, RowKernel, opname="k.conv2d_s8"):
+class ConvS8(StoresSums, WindowKernel, opname="k.conv2d_s8"):
     """y[n, i, j, o] = stored(bias[case, o] + sum of (x - x_zero) times weight over the window and the group)."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8
     weight: Value                           # [O, KH, KW, C / groups] i8, or i16 where zero points ask for it
@@ -78,8 +76,8 @@ class ConvS8(StoresSums, RowKernel, opname="k.conv2d_s8"):
         return self.x.shape[3] // self.weight.shape[3]
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation[0]
 
     @property
     def columns(self) -> Columns:
@@ -94,17 +92,6 @@ class ConvS8(StoresSums, RowKernel, opname="k.conv2d_s8"):
     def pointwise(self) -> bool:
         """Whether output pixel i reads input pixel i and nothing else."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad) and self.groups == 1
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation[0], pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0],
-                                 self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]
@@ -271,7 +258,7 @@ def lower_conv2d(op: QConv2D, low: Lowering) -> None:
     height, width, outputs = op.out.shape[1:]
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
-    if lower_conv2d_mve(op, weight, bias, low) or lower_conv2d_dsp(op, weight, bias, low):
+    if any(lower(op, weight, bias, low) for lower in (lower_conv2d_mve, lower_conv2d_dsp, lower_conv2d_swar)):
         return
     taps = RowTaps(op.x.shape[1], height, op.kernel[0], op.stride[0], op.dilation[0], op.pad[0])
     columns = Columns(op.x.shape[2], width, op.kernel[1], op.stride[1], op.dilation[1], op.pad[1])

@@ -18,11 +18,10 @@ kernel adds the weights times it.
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
@@ -31,14 +30,14 @@ from tinyir.ops.qconv import QDepthwiseConv2D
 from tinyir.ops.quant import quant_of
 
 from ..text import fill
-from .base import RowKernel
 from .blocking import Columns, Strip, block_sizes, strips
 from .dsp_depthwise import lower_depthwise_dsp
 from .mve_depthwise import lower_depthwise_mve
 from .qrequant import stored_from_sums, sum_range
 from .qsums import StoresSums, differences, elements, packed, sum_fields, wraps_around
 from .qtile import plus
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["DepthwiseS8"]
 
@@ -47,13 +46,11 @@ Quad = tuple[int, int, int, int]
 
 
 @final
-class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
+class DepthwiseS8(StoresSums, WindowKernel, opname="k.depthwise_conv2d_s8"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), channel o // multiplier of x.
 
     Outside the image x is `x_zero`.
     """
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8
     weight: Value                           # [KH, KW, C * multiplier] i8, or i16 where zero points ask for it
@@ -83,8 +80,8 @@ class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
         return self.weight.shape[0], self.weight.shape[1]
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation[0]
 
     @property
     def columns(self) -> Columns:
@@ -94,17 +91,6 @@ class DepthwiseS8(StoresSums, RowKernel, opname="k.depthwise_conv2d_s8"):
     def fanout(self) -> int:
         """Output channels of an input channel."""
         return self.weight.shape[2] // self.x.shape[3]
-
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation[0], pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation[0], self.pad[0],
-                                 self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]

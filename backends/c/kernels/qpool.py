@@ -9,12 +9,11 @@ addition. Padding adds zeros, so it is skipped. With arithmetic = integer the sa
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
 from tinyir.arith import qlinear_average
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
@@ -24,10 +23,10 @@ from tinyir.ops.window import pad_rows_columns, windows
 from tinyir.types import Quant
 
 from ..text import c_float, c_type, fill
-from .base import RowKernel
 from .qborder import row_reach
 from .qsoftmax import Arithmetic, encoded
 from .taps import RowTaps, clipped_pad, factor
+from .window import WindowKernel
 
 __all__ = ["AvgPoolS8"]
 
@@ -36,10 +35,8 @@ Quad = tuple[int, int, int, int]
 
 
 @final
-class AvgPoolS8(RowKernel, opname="k.avg_pool_s8"):
+class AvgPoolS8(WindowKernel, opname="k.avg_pool_s8"):
     """y = saturate(rint(f32(f32(f32(sum of reals / count) / y_scale) + zero)))."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                               # [N, ring, W, C] i8 or u8
     reals: Value                           # [256], by the byte of x: f32, or u32, their encodings
@@ -62,22 +59,9 @@ class AvgPoolS8(RowKernel, opname="k.avg_pool_s8"):
         return f"avg_pool_s8_{self.x.type.dtype}"
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], 1, self.pad[0])
-
-    @property
     def across(self) -> RowTaps:
         """The same for columns."""
         return RowTaps(self.x.shape[2], self.y.shape[2], self.kernel[1], self.stride[1], 1, self.pad[1])
-
-    def out_height(self) -> int:
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], 1, (self.pad[0], self.pad[2]))
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], 1, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
 
     def reference(self, x: Array, reals: Array, y: Array) -> None:
         pad = clipped_pad(self.rows, self.taps, self.pad)
