@@ -43,7 +43,7 @@ from tinyc.tools.limits import NO_LIMITS, Limits
 from tinyc.tools.program import Sample
 from tinyc.tools.toolchain import host_compiler
 
-from tinyir.diag import CompileError
+from tinyir.diag import CompileError, Unsupported
 
 HERE = Path(__file__).resolve().parent
 ZOO = HERE.parents[2] / "shared" / "models"
@@ -168,7 +168,7 @@ def measure_model(name: str, target: str, settings: Sequence[str], cache: Path,
         comparison.plain  # noqa: B018  (compiles it)
     except CompileError as problem:
         for setting in settings:
-            keep(setting, {"reason": f"not compiled: {_first_line(problem)}"})
+            keep(setting, {"reason": f"not compiled: {_in_short(problem)}"})
         return
     for setting, measure in comparison.ways(settings):
         start = time.monotonic()
@@ -179,8 +179,12 @@ def measure_model(name: str, target: str, settings: Sequence[str], cache: Path,
         keep(setting, {**row, "seconds": round(time.monotonic() - start, 1)})
 
 
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[-1]
+def _in_short(problem: CompileError) -> str:
+    """Why a model cannot be compiled; of operators that are not supported, the last one of the table."""
+    text = problem.diagnostics[0].message
+    if isinstance(problem, Unsupported):
+        return f"{text.splitlines()[-1].split()[0]} is not supported"
+    return text.splitlines()[0]
 
 
 def rows_of(name: str, target: str, settings: Sequence[str], cache: Path) -> Row:
@@ -211,7 +215,7 @@ class Results:
 
     def keep(self, name: str, setting: str, row: Row) -> None:
         self.rows.setdefault(self.target, {}).setdefault(name, {})[setting] = row
-        print(f"{time.strftime('%H:%M:%S')} {name} {setting}: {told(row)}", flush=True)
+        print(f"{name} {setting}: {told(row)}", flush=True)
         self.write()
 
     def write(self) -> None:
@@ -232,11 +236,11 @@ def told(row: Row) -> str:
 
 
 def main() -> int:
-    columns = (*SETTINGS, SANITIZED)
+    columns = {column.lstrip("-"): column for column in (*SETTINGS, SANITIZED)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="only these")
-    parser.add_argument("--settings", nargs="*", metavar="SETTING", choices=columns, default=columns,
-                        help=f"only these: {'; '.join(columns)}")
+    parser.add_argument("--settings", nargs="+", metavar="SETTING", choices=list(columns), default=list(columns),
+                        help=f"only these: {'; '.join(columns)}".replace("%", "%%"))
     parser.add_argument("--target", default="generic", choices=("generic", "cortex-m4"),
                         help="whose kernels; those for the Cortex-M4 have twins in C that run on this machine")
     parser.add_argument("--missing", action="store_true", help="only what has not been measured yet")
@@ -248,8 +252,8 @@ def main() -> int:
         parser.error(f"no such model: {', '.join(unknown)}")
     results = Results(options.target)
     if not options.write_only:
-        names = options.models or zoo()
-        wanted = {n: results.missing(n, options.settings) if options.missing else list(options.settings) for n in names}
+        names, settings = options.models or zoo(), [columns[word] for word in options.settings]
+        wanted = {name: results.missing(name, settings) if options.missing else settings for name in names}
         with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
             _measure_all(results, wanted, Path(folder), options.jobs)
     results.write()
