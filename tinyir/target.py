@@ -35,6 +35,9 @@ class Target:
     """Arm's DSP extension: two 16-bit multiply-accumulates in one instruction (SMLAD), saturation, SXTB16, SMMLA."""
     mve: bool = False
     """Arm's vector extension (Helium) with f32 elements: 16 8-bit multiply-accumulates in one instruction."""
+    word_channels: int = 0
+    """Output channels that convolutions compute at a time where a 32-bit multiplication is two of 8 bits: two where the
+    registers hold their sums, else one. 0 where the core has something better."""
     regions: tuple[Region, ...] = ()
     """The memories of a board; none where their sizes are not known, and nothing is checked."""
     costs: Costs | None = None

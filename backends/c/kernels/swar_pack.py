@@ -1,0 +1,94 @@
+"""Weights for products of two pixels: two stored values in a word, so that one 32-bit multiplication is two.
+
+    x = x0 + x1 * 2^16        w * x = w * x0 + (w * x1) * 2^16        sum over a segment = s0 + s1 * 2^16
+
+A sum of such products holds two sums as long as both fit 16 bits. Inputs are therefore cut into *segments*, behind
+which the two sums are taken apart: those whose weights cannot leave 16 bits whatever the stored values are,
+
+    127 * (sum of w > 0) + 128 * (sum of -w, w < 0) <= 32767        and the same with the signs exchanged
+
+They are found here, from the true weights, as long as they may be; a segment of typical weights has 8 to 10 inputs.
+
+    segments_of([[100, 50, 40, -60, 3, ...]])      [4, ...]: 100 + 50 + 40 + 60 = 250, at most 255 or so
+
+Sources: Fu et al., "Deep learning with INT8 optimization on Xilinx devices" (two products of one multiplier).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinyir.ir import Array
+
+__all__ = ["BLOCK", "STEP", "fits", "pack_segments", "pack_starts", "pack_weights", "segments_of", "unpack_weights"]
+
+BLOCK = 8
+"""Output channels whose weights lie beside each other."""
+STEP = 2
+"""Inputs that loops do at a time: lengths of segments are multiples."""
+_OFFSET = 1 << 15
+"""Added to the lower sum of a segment, which is so never negative and takes nothing from the upper one."""
+_MOST = 255 * STEP
+
+
+def fits(weight: Array) -> bool:
+    """Whether sums of stored values in [-128, 127] times `weight` [C, K] fit 16 bits, for each of C channels."""
+    wide = weight.astype(np.int64)
+    up, down = np.maximum(wide, 0).sum(axis=1), np.maximum(-wide, 0).sum(axis=1)
+    most = np.maximum(127 * up + 128 * down, 0)
+    least = -128 * up - 127 * down
+    return bool(most.max() < _OFFSET and least.min() >= -_OFFSET)
+
+
+def segments_of(weight: Array) -> list[int] | None:
+    """The lengths of the fewest segments for channels `weight` [C, K] together, K a multiple of `STEP`; None where
+    even the shortest does not fit.
+    """
+    lengths, first, size = [], 0, weight.shape[1]
+    while first < size:
+        end = first + STEP
+        if not fits(weight[:, first:end]):
+            return None
+        while end < size and end - first < _MOST and fits(weight[:, first:end + STEP]):
+            end += STEP
+        lengths.append(end - first)
+        first = end
+    return lengths
+
+
+def pack_weights(weight: Array) -> Array:
+    """[O, K] -> [blocks, K, BLOCK] i8, O and K filled up with zeros to whole blocks and steps."""
+    outputs, inputs = weight.shape
+    full = np.zeros((-(-outputs // BLOCK) * BLOCK, -(-inputs // STEP) * STEP), np.int8)
+    full[:outputs, :inputs] = weight
+    return np.ascontiguousarray(full.reshape(-1, BLOCK, full.shape[1]).transpose(0, 2, 1))
+
+
+def unpack_weights(packed: Array, outputs: int, inputs: int) -> Array:
+    """The inverse of `pack_weights`."""
+    return packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])[:outputs, :inputs]
+
+
+def pack_segments(packed: Array, together: int) -> tuple[Array, list[int]] | None:
+    """What the loops read of segments of `packed` weights, for each `together` channels of a block: the length of each
+    in steps, then 0; and how many segments these channels have. None where weights are too great.
+    """
+    rows = packed.transpose(0, 2, 1).reshape(-1, together, packed.shape[1])
+    found = [segments_of(row) for row in rows]
+    lengths: list[int] = []
+    for some in found:
+        if some is None:
+            return None
+        lengths += [*(length // STEP for length in some), 0]
+    return np.asarray(lengths, np.uint8), [len(some) for some in found if some is not None]
+
+
+def pack_starts(bias: Array, counts: list[int], together: int) -> Array:
+    """What the sums of each output channel start with [channels, 2] u32: the sum of words, which at the end loses 2^16
+    times the upper sum and `_OFFSET` for each segment; and the upper sum.
+    """
+    full = np.zeros(len(counts) * together, np.int64)
+    full[:len(bias)] = bias
+    offsets = np.repeat(np.asarray(counts, np.int64) * _OFFSET, together)
+    starts = np.stack([(full << 16) + full - offsets, full], axis=1)
+    return (starts & 0xFFFFFFFF).astype(np.uint32)
