@@ -22,6 +22,7 @@ from tinyir.ops.quant import quant_of
 from tinyir.requant import solve
 from tinyir.types import DType
 
+from .dsp_shift import greatest_shift, shared_shift
 from .dsp_text import Coding
 from .qrequant import clamp_of, sum_range
 
@@ -33,8 +34,7 @@ GUARDS: dict[str, int] = {"paired": 8, "plain": 0}
 _LEAST_SCALE = 2.0**-38
 """Scales below it give the zero point for every int32, as this one does."""
 _SHIFT_STEP = 8
-"""Shifts are multiples of it, so that the layers of a model share few functions."""
-_MOST_SHIFT = 20
+"""Shifts of layers that cannot have the one of others are multiples of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,10 @@ class Plan:
 
 
 def plan_layer(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array | None, low: Lowering, *,
-               halves: bool = False) -> Plan | None:
+               halves: bool = False, once: bool = False) -> Plan | None:
     """How to compute `op`, a sum of products of `operands`, with `weight` [O, K] (differences from the zero point) and
-    `bias` [O]. With `halves` weights have 16 bits of their own, and any guard will do. None if the instructions cannot
+    `bias` [O]. With `halves` weights have 16 bits of their own, and any guard will do. With `once` each weight is used
+    once: the layer takes the form that others take as well rather than the fastest. None if the instructions cannot
     compute it: the portable kernels then have to.
     """
     x, stored = operands
@@ -79,8 +80,9 @@ def plan_layer(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array
     weight = np.where(varies[:, None], weight, 0).astype(np.int8)
     start = np.where(varies, 0 if bias is None else bias.astype(np.int64), 0)
     bounds = np.where(varies, bounds[0], 0), np.where(varies, bounds[1], 0)
-    coding, guard = _coding(weight, bounds, halves)
-    shift = shift_for(np.where(varies, scale, 0), guard)
+    once = once and not low.integer_only
+    coding, guard = _coding(weight, bounds, halves, once)
+    shift = shift_for(op, scale[varies], guard, by_float=not low.integer_only and (once or guard == GUARDS["paired"]))
     if shift is None:
         return None
     scalings = scalings_of(scale, y_zero, dtype, bounds, shift, guard)
@@ -103,20 +105,24 @@ def _remark(opname: str, channels: int, rest: int) -> str:
     return f"{opname}: {channels} channels: {channels - rest} proved with the high word of a product{by_float}"
 
 
-def _coding(weight: Array, bounds: tuple[Array, Array], halves: bool) -> tuple[Coding, int]:
-    """The coding, and the guard: as great as sums allow."""
+def _coding(weight: Array, bounds: tuple[Array, Array], most: int | None) -> tuple[Coding, int]:
+    """The coding, and the guard: as great as sums allow; with 16-bit weights `most` is what these do."""
     reach = max(-int(bounds[0].min()), int(bounds[1].max()), 1)
     room = 31 - reach.bit_length()
-    if halves:
-        return "plain", min(room, 8)
+    if most is not None:
+        return "plain", min(room, most)
     paired = room >= GUARDS["paired"] and int(weight.min(initial=0)) > -128
     return ("paired", GUARDS["paired"]) if paired else ("plain", GUARDS["plain"])
 
 
-def shift_for(scale: Array, guard: int) -> int | None:
-    """The greatest shift with which the multipliers of all channels stay below 2^31; None if there is none."""
-    exponent = int(np.frexp(scale.astype(np.float64))[1].max())
-    most = min(31 - exponent - 32 + guard, _MOST_SHIFT)
+def shift_for(op: Op, scale: Array, guard: int, *, by_float: bool) -> int | None:
+    """The shift of a layer whose results vary in channels of these scales: the one that it can share with others, or
+    the greatest with which all multipliers stay below 2^31; None if there is none. Channels for which the shared one is
+    too great may be left to the FPU with `by_float`.
+    """
+    shared, most = shared_shift(op), greatest_shift(scale, guard) if scale.size else _SHIFT_STEP
+    if 0 < shared <= most or (shared > 0 and by_float):
+        return shared
     return most // _SHIFT_STEP * _SHIFT_STEP if most >= _SHIFT_STEP else most if most > 0 else None
 
 
