@@ -58,11 +58,11 @@ class Plan:
 
 
 def plan_layer(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array | None, low: Lowering, *,
-               halves: bool = False, once: bool = False) -> Plan | None:
+               halves: bool = False, once: bool = False, most: int = 8) -> Plan | None:
     """How to compute `op`, a sum of products of `operands`, with `weight` [O, K] (differences from the zero point) and
-    `bias` [O]. With `halves` weights have 16 bits of their own, and any guard will do. With `once` each weight is used
-    once: the layer takes the form that others take as well rather than the fastest. None if the instructions cannot
-    compute it: the portable kernels then have to.
+    `bias` [O]. With `halves` weights have 16 bits of their own, and any guard up to `most` will do. With `once` each
+    weight is used once: the layer takes the form that others take as well rather than the fastest. None if the
+    instructions cannot compute it: the portable kernels then have to.
     """
     x, stored = operands
     dtype, zero = op.out.type.dtype, quant_of(x).zero_point
@@ -105,11 +105,11 @@ def _remark(opname: str, channels: int, rest: int) -> str:
     return f"{opname}: {channels} channels: {channels - rest} proved with the high word of a product{by_float}"
 
 
-def _coding(weight: Array, bounds: tuple[Array, Array], most: int | None) -> tuple[Coding, int]:
-    """The coding, and the guard: as great as sums allow; with 16-bit weights `most` is what these do."""
+def _coding(weight: Array, bounds: tuple[Array, Array], halves: bool, most: int = 8) -> tuple[Coding, int]:
+    """The coding, and the guard: as great as sums allow, with 16-bit weights up to `most`."""
     reach = max(-int(bounds[0].min()), int(bounds[1].max()), 1)
     room = 31 - reach.bit_length()
-    if most is not None:
+    if halves:
         return "plain", min(room, most)
     paired = room >= GUARDS["paired"] and int(weight.min(initial=0)) > -128
     return ("paired", GUARDS["paired"]) if paired else ("plain", GUARDS["plain"])
