@@ -31,6 +31,7 @@ __all__ = ["GUARDS", "Plan", "Scalings", "column_order", "offset_of", "pack_stre
 
 GUARDS: dict[str, int] = {"paired": 8, "plain": 0}
 """What power of two the sums are kept times."""
+_PLAIN: tuple[Coding, int] = "plain", GUARDS["plain"]
 _LEAST_SCALE = 2.0**-38
 """Scales below it give the zero point for every int32, as this one does."""
 _SHIFT_STEP = 8
@@ -81,7 +82,8 @@ def plan_layer(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array
     start = np.where(varies, 0 if bias is None else bias.astype(np.int64), 0)
     bounds = np.where(varies, bounds[0], 0), np.where(varies, bounds[1], 0)
     once = once and not low.integer_only
-    coding, guard = _coding(weight, bounds, halves, once)
+    # Weights that are used once take as long in both codings, and any layer can have the plain one.
+    coding, guard = _coding(weight, bounds, halves, most) if not once else _PLAIN
     shift = shift_for(op, scale[varies], guard, by_float=not low.integer_only and (once or guard == GUARDS["paired"]))
     if shift is None:
         return None
@@ -105,7 +107,7 @@ def _remark(opname: str, channels: int, rest: int) -> str:
     return f"{opname}: {channels} channels: {channels - rest} proved with the high word of a product{by_float}"
 
 
-def _coding(weight: Array, bounds: tuple[Array, Array], halves: bool, most: int = 8) -> tuple[Coding, int]:
+def _coding(weight: Array, bounds: tuple[Array, Array], halves: bool, most: int) -> tuple[Coding, int]:
     """The coding, and the guard: as great as sums allow, with 16-bit weights up to `most`."""
     reach = max(-int(bounds[0].min()), int(bounds[1].max()), 1)
     room = 31 - reach.bit_length()
