@@ -83,7 +83,7 @@ def test_every_capacity_is_decided_right() -> None:
             problem = Problem.of(part, 1)
             orderings = [Ordering(problem.size, follow=False), Ordering(-problem.size, follow=True)]
             for capacity in range(needed - 2, least + 1):
-                outcomes = {Search(problem, capacity).run(ordering, 10_000) for ordering in orderings}
+                outcomes = {Search(problem, capacity, ordering).run(10_000) for ordering in orderings}
                 outcomes.add(RelationSearch(problem, capacity).run(10_000))
                 assert outcomes == {"placed" if capacity >= needed else "impossible"}
 
@@ -97,8 +97,8 @@ def test_backjumping_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
         searches += [(Problem.of([blocks[n] for n in group], 1), busiest_moment(blocks)[1]) for group in split(blocks)]
 
     def answers() -> tuple[list[str], int]:
-        made = [Search(problem, capacity) for problem, capacity in searches]
-        outcomes = [one.run(Ordering(-one.problem.size, follow=True), 20_000) for one in made]
+        made = [Search(problem, capacity, Ordering(-problem.size, follow=True)) for problem, capacity in searches]
+        outcomes = [one.run(20_000) for one in made]
         return outcomes, sum(one.nodes for one in made)
 
     jumping, few = answers()
@@ -200,7 +200,7 @@ def test_capacities_with_pairs_are_decided_right() -> None:
         assert Heights(blocks, 1, 100, pairs).at_least(least) == least
         for capacity in range(max(b.size for b in blocks), least + 2):
             for follow in (False, True):
-                outcome = Search(problem, capacity).run(Ordering(problem.size, follow), 10_000)
+                outcome = Search(problem, capacity, Ordering(problem.size, follow)).run(10_000)
                 assert outcome == ("placed" if capacity >= least else "impossible")
             relations = RelationSearch(problem, capacity)
             assert relations.run(10_000) == ("placed" if capacity >= least else "impossible")

@@ -71,7 +71,7 @@ class _Minimiser:
         self.bound = load(blocks, align, pairs)
         self.offsets = place_greedily(blocks, align, max(self.bound, enough), pairs)
         self.peak = peak_of(blocks, self.offsets)
-        self._groups = [] if self._done else split(blocks)
+        self._groups = [] if self._done else [_Group(part, blocks, align, pairs) for part in split(blocks)]
 
     def run(self) -> None:
         """Bring `bound` and `peak` together, as far as the budget goes."""
@@ -110,34 +110,56 @@ class _Minimiser:
     def _reach(self, target: int, effort: int) -> Outcome:
         """Look for offsets whose peak is at most `target`, in each group of blocks that has none yet."""
         for group in self._groups:
-            blocks = [self._blocks[number] for number in group]
-            if peak_of(blocks, [self.offsets[number] for number in group]) <= target:
+            if peak_of(group.blocks, [self.offsets[number] for number in group.numbers]) <= target:
                 continue
-            outcome, offsets = self._search(blocks, part_of(self._pairs, group), target, effort)
+            outcome, offsets, nodes = group.search(target, effort, self._stop)
+            self.nodes += nodes
             if outcome != "placed":
                 return outcome
-            for number, offset in zip(group, offsets, strict=True):
+            for number, offset in zip(group.numbers, offsets, strict=True):
                 self.offsets[number] = offset
         self.peak = peak_of(self._blocks, self.offsets)
         return "placed"
 
-    def _search(self, blocks: Sequence[Block], pairs: Pairs, target: int, effort: int) -> tuple[Outcome, list[int]]:
-        problem = Problem.of(blocks, self._align, pairs)
-        outcome: Outcome
-        if pairs and len(blocks) <= MOST_BLOCKS:
-            relations = RelationSearch(problem, target)
-            outcome = relations.run(effort // (2 * _RELATION) + 1, self._stop)
-            self.nodes += relations.nodes * _RELATION
+
+class _Group:
+    """Blocks that have nothing to do with others, and the searches for their places that have not come to an end: a
+    round with more nodes goes on where the one before it stopped.
+    """
+
+    def __init__(self, numbers: Sequence[int], blocks: Sequence[Block], align: int, pairs: Pairs) -> None:
+        self.numbers = numbers
+        self.blocks = [blocks[number] for number in numbers]
+        self._pairs = part_of(pairs, numbers)
+        self._problem = Problem.of(self.blocks, align, self._pairs)
+        self._orderings = _orderings(self._problem)
+        self._relations: dict[int, RelationSearch] = {}
+        self._searches: dict[int, list[Search]] = {}
+
+    def search(self, target: int, effort: int, stop: Callable[[], bool]) -> tuple[Outcome, list[int], int]:
+        """The outcome for a capacity of `target` bytes, the offsets after "placed", and the nodes that it took, those
+        of rounds before included, as if it had begun anew.
+        """
+        outcome: Outcome = "stopped"
+        nodes = 0
+        if self._pairs and len(self.blocks) <= MOST_BLOCKS:
+            limit = effort // (2 * _RELATION) + 1
+            if target not in self._relations:
+                self._relations[target] = RelationSearch(self._problem, target)
+            relations = self._relations[target]
+            outcome = relations.run(limit, stop)
+            nodes = min(relations.nodes, limit) * _RELATION
             if outcome != "stopped":
-                return outcome, relations.offsets
-        search, orderings = Search(problem, target), _orderings(problem)
-        outcome = "stopped"
-        for ordering in orderings:
-            outcome = search.run(ordering, effort // len(orderings) + 1, self._stop)
+                return outcome, relations.offsets, nodes
+        limit = effort // len(self._orderings) + 1
+        if target not in self._searches:
+            self._searches[target] = [Search(self._problem, target, ordering) for ordering in self._orderings]
+        for search in self._searches[target]:
+            outcome = search.run(limit, stop)
+            nodes += min(search.nodes, limit)
             if outcome != "stopped":
-                break
-        self.nodes += search.nodes
-        return outcome, search.offsets
+                return outcome, search.offsets, nodes
+        return outcome, [], nodes
 
 
 def _orderings(problem: Problem) -> list[Ordering]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from ..ir import Array
 from .block import Block, rounded
 from .distances import Distances, Pairs
 
-__all__ = ["Problem", "split"]
+__all__ = ["FAR", "Problem", "split"]
+
+FAR = 1 << 60
+"""Units that nothing has."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,23 @@ class Problem:
                    members, member_starts, [len(a) for a in alive], spans, span_starts,
                    distances.matrix() if distances else None, shared)
 
-    def above_block(self, block: int) -> Array:
-        """The units that others begin above the beginning of `block` at least: a number, or one for each of them."""
-        return self.size[block] if self.above is None else self.above[:, block]
-
-    def above_others(self, blocks: Array) -> Array:
-        """For each of `blocks` [K], the units that it begins above the beginning of each block at least: [N] or [K, N].
+    @cached_property
+    def feet(self) -> Array:
+        """[N, N] units that block i begins above the beginning of block j, if it lies on top of it; `FAR` for blocks
+        that never meet.
         """
-        return self.size if self.above is None else self.above[blocks]
+        return np.where(self.overlaps, self.size if self.above is None else self.above, FAR)
+
+    @cached_property
+    def tops(self) -> Array:
+        """[N, N] the same the other way round: block j on top of block i; -`FAR` for blocks that never meet."""
+        feet = np.ascontiguousarray(self.feet.T)
+        return np.where(feet < FAR, feet, -FAR)
+
+    @cached_property
+    def neighbours(self) -> list[Array]:
+        """The blocks that meet each block."""
+        return [row.nonzero()[0] for row in self.overlaps]
 
     def members_of(self, section: int) -> Array:
         """The blocks that are alive in `section`."""

@@ -80,29 +80,32 @@ class _Conflict(Exception):
 
 
 class Search:
-    """Looks for offsets within `capacity` bytes; `run` can be called again with another ordering."""
+    """Looks for offsets within `capacity` bytes, of the lowest blocks the one first that `ordering` says. A search that
+    stopped goes on from there when it is run with more nodes.
+    """
 
-    def __init__(self, problem: Problem, capacity: int) -> None:
+    def __init__(self, problem: Problem, capacity: int, ordering: Ordering) -> None:
         self.problem = problem
         self.nodes = 0
         self.offsets: list[int] = []
         count = len(problem.blocks)
+        self._ordering = ordering
         self._highest = np.array([(capacity - block.size) // problem.align for block in problem.blocks])
         self._ceiling = (capacity + problem.slack) // problem.align
         self._places = [-1] * count
         self._reason = [0] * count  # of each placed block: the decisions that put it there
+        self._decisions: list[_Decision] = []
+        self._state = self._start()
 
-    def run(self, ordering: Ordering, nodes: int, stop: Callable[[], bool] = lambda: False) -> Outcome:
-        """Search on at most `nodes` nodes, or until `stop` says so. After "placed", `offsets` are in bytes."""
-        decisions: list[_Decision] = []
-        state = self._start()
-        for _ in range(nodes):
-            if stop():
-                break
+    def run(self, nodes: int, stop: Callable[[], bool] = lambda: False) -> Outcome:
+        """Search until there have been `nodes` nodes, or until `stop` says so. After "placed", `offsets` are in bytes.
+        """
+        decisions, state = self._decisions, self._state
+        while self.nodes < nodes and not stop():
             self.nodes += 1
             try:
                 self._infer(state)
-                block = self._choose(state, ordering)
+                block = self._choose(state, self._ordering)
                 if block is None:
                     self.offsets = [place * self.problem.align for place in self._places]
                     return "placed"
@@ -114,6 +117,7 @@ class Search:
                 if back is None:
                     return "impossible"
                 state = back
+        self._state = state
         return "stopped"
 
     def _start(self) -> _State:
@@ -123,9 +127,9 @@ class Search:
     def _put(self, state: _State, block: int, reason: int) -> None:
         """Place `block` at its lowest offset. Arrays of `state` are replaced, never written to: others hold them."""
         problem, place = self.problem, int(state.low[block])
-        top = place + problem.above_block(block)
-        raised = problem.overlaps[block] & (state.low < top)
-        state.low = np.where(raised, top, state.low)
+        tops = place + problem.tops[block]
+        raised = tops > state.low
+        state.low = np.maximum(state.low, tops)
         state.low[block] = _PLACED
         state.support = np.where(raised, block, state.support)
         state.free = state.free.copy()
@@ -146,8 +150,8 @@ class Search:
             if state.banned:
                 raise _Conflict(self._why_all(state))
             return None
-        candidates = np.flatnonzero(eligible == lowest)
-        if self.problem.above is not None:
+        candidates = (eligible == lowest).nonzero()[0]
+        if self.problem.above is not None and len(candidates) > 1:
             candidates = _undermost(candidates, self.problem.above)
         if ordering.follow and len(candidates) > 1:
             needs = self.problem.busiest(state.free)[candidates]
@@ -173,10 +177,10 @@ class Search:
         if not state.banned:
             return lifted
         blocks = np.array(list(state.banned))
-        neighbours, above = self.problem.overlaps[blocks], self.problem.above_others(blocks)
+        feet = self.problem.feet[blocks]
         for _ in range(_ROUNDS):
-            tops = np.where(neighbours, lifted[-1] + above, _PLACED).min(axis=1)
-            if not np.any(tops > lifted[-1][blocks]):
+            tops = (lifted[-1] + feet).min(axis=1, initial=_PLACED)
+            if not (tops > lifted[-1][blocks]).any():
                 break
             new = lifted[-1].copy()
             new[blocks] = np.maximum(new[blocks], tops)
@@ -203,26 +207,15 @@ class Search:
         """
         problem, lows = self.problem, state.lifted[-1]
         least = np.minimum.reduceat(floors[problem.spans], problem.span_starts)
-        alone = np.flatnonzero((least >= state.low) & (state.low < _PLACED))
+        alone = ((least >= state.low) & (state.low < _PLACED)).nonzero()[0]
         found = []
-        for block in alone[self._out_of_the_way(alone, state.low, lows)].tolist():
-            reason = self._why(state, np.flatnonzero(problem.overlaps[block]), {})
+        for block in alone[(lows - problem.tops[alone]).min(axis=1) >= state.low[alone]].tolist():
+            reason = self._why(state, problem.neighbours[block], {})
             reason |= self._reasons(state.support[[block]])
             if block in state.banned:
                 raise _Conflict(reason | state.banned[block])
             found.append((block, reason))
         return found
-
-    def _out_of_the_way(self, blocks: Array, low: Array, lows: Array) -> Array:
-        """Which of `blocks` are below all their neighbours, at their lowest offsets."""
-        problem = self.problem
-        if problem.above is None:
-            above = np.where(problem.overlaps[blocks], lows, _PLACED).min(axis=1, initial=_PLACED)
-            found: Array = above >= low[blocks] + problem.size[blocks]
-            return found
-        above = np.where(problem.overlaps[blocks], lows - problem.above[:, blocks].T, _PLACED)
-        below: Array = above.min(axis=1, initial=_PLACED) >= low[blocks]
-        return below
 
     # -- reasons -----------------------------------------------------------------------------------------------------
 
@@ -240,7 +233,7 @@ class Search:
         while state.lifted[rounds - 1][block] == state.lifted[rounds][block]:
             rounds -= 1
         if (block, rounds) not in known:
-            neighbours = np.flatnonzero(self.problem.overlaps[block])
+            neighbours = self.problem.neighbours[block]
             known[block, rounds] = state.banned[block] | self._why(state, neighbours, known, rounds - 1)
         return known[block, rounds]
 
@@ -254,11 +247,11 @@ class Search:
 
     def _why_not_below(self, state: _State, block: int) -> int:
         """The decisions that keep `block` and its free neighbours from lying below the lowest offset of `block`."""
-        place, size = state.low[block], self.problem.above_others(np.array(block))
-        others = self.problem.overlaps[block] & (size <= place) & (state.low < _PLACED)
-        short = others & (state.low + size <= place)  # only a ban keeps these up
-        reason = self._reasons(np.append(state.support[others & ~short], state.support[block]))
-        return reason | self._why(state, np.flatnonzero(short), {})
+        place, feet = state.low[block], self.problem.feet[block]
+        others = (feet <= place) & (state.low < _PLACED)
+        short = others & (state.low + feet <= place)  # only a ban keeps these up
+        reason = self._reasons(state.support[others & ~short]) | self._reasons(state.support[[block]])
+        return reason | self._why(state, short.nonzero()[0], {})
 
     def _why_all(self, state: _State) -> int:
         """All decisions that any fact rests on."""
