@@ -4,6 +4,12 @@
     %b4 = nn.reshape(%b) : tensor<1x600x4xf32>
     %boxes = nn.concat(%a4, %b4) {axis = 1} : tensor<1x4200x4xf32>      %boxes is returned: %a is computed in the first
     nn.return(%boxes)                                                   14,400 elements of it, %b behind that
+
+Likewise what an op that works in place turns into a result: it is computed where the result is wanted.
+
+    %all = nn.concat(%a2, %b2) {axis = 1} : tensor<1x4200x2xf32>        the exponentials are taken in %scores, and %all,
+    %scores = nn.softmax(%all) : tensor<1x4200x2xf32>                   that is %a and %b, is computed there too
+    nn.return(%boxes, %scores)
 """
 
 from __future__ import annotations
@@ -14,9 +20,13 @@ from dataclasses import dataclass
 
 from tinyir.ir import Argument, Const, Value
 from tinyir.opdef import Op
-from tinyir.ops import Concat
+from tinyir.ops import Concat, Reinterpret, Reshape
 
-__all__ = ["Joined", "joined_parts", "root_of"]
+from ._streamable import can_stream
+
+__all__ = ["Joined", "joined_parts", "overwritten", "root_of"]
+
+_SAME_BYTES = (Reinterpret, Reshape)
 
 
 @dataclass(frozen=True)
@@ -35,18 +45,53 @@ def root_of(value: Value, roots: Mapping[Value, Value]) -> Value:
     return value
 
 
-def joined_parts(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Value, Value]) -> dict[Value, Joined]:
-    """For each value that can be computed as a part of a result: where. `roots` says whose bytes the bytes of a value
-    are.
+def overwritten(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Value, Value]) -> list[Value]:
+    """The values that ops on whole tensors turn into results in place, and that nobody else reads, whatever the order
+    of execution; last first. `roots` says whose bytes the bytes of a value are.
     """
-    returned = {root_of(value, roots) for value in results}
-    concats = [op for op in ops if isinstance(op, Concat) and op.out in returned]
+    readers = _readers(ops, roots)
+    owned = {root_of(value, roots) for value in results}
+    found: list[Value] = []
+    for op in reversed(ops):
+        if len(op.results) != 1 or root_of(op.out, roots) not in owned or isinstance(op, _SAME_BYTES) or can_stream(op):
+            continue
+        operands = [root_of(value, roots) for index in op.reuses() if (value := op.operands[index]) is not None]
+        taken = next((v for v in operands if v not in owned and readers[v] == {op} and _same_layout(v, op.out)), None)
+        if taken is not None:
+            owned.add(taken)
+            found.append(taken)
+    return found
+
+
+def _readers(ops: Sequence[Op], roots: Mapping[Value, Value]) -> dict[Value, set[Op]]:
+    """For each value: which of `ops` read its bytes, or have an op in them that does."""
+    found: dict[Value, set[Op]] = {}
+    for top in ops:
+        for op in (top, *(inner for region in top.regions for inner in region.walk())):
+            for value in op.reads if not isinstance(op, _SAME_BYTES) else ():
+                found.setdefault(root_of(value, roots), set()).add(top)
+    return found
+
+
+def _same_layout(value: Value, result: Value) -> bool:
+    """Whether the elements of both are of one type, and as many; constants and arguments are not to be written."""
+    same = value.type.dtype == result.type.dtype and value.type.elements == result.type.elements
+    return same and not isinstance(value, (Argument, Const))
+
+
+def joined_parts(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Value, Value]) -> dict[Value, Joined]:
+    """For each value that can be computed as a part of a result, or of what becomes one in place: where. `roots` says
+    whose bytes the bytes of a value are.
+    """
+    returned, lost = {root_of(value, roots) for value in results}, set(overwritten(ops, results, roots))
+    readers = _readers(ops, roots)
+    concats = [op for op in ops if isinstance(op, Concat) and op.out in returned | lost]
     uses = Counter(root_of(value, roots) for op in concats for value in op.inputs)
     found: dict[Value, Joined] = {}
     for op in concats:
         parts = [root_of(value, roots) for value in op.inputs]
-        alone = all(uses[part] == 1 and part not in returned and not isinstance(part, (Argument, Const))
-                    for part in parts)
+        alone = all(uses[part] == 1 and part not in returned | lost and not isinstance(part, (Argument, Const))
+                    and (op.out not in lost or readers[part] == {op}) for part in parts)
         axis = op.axis % op.out.type.rank
         if alone and all(extent == 1 for extent in op.out.shape[:axis]):
             begin = 0

@@ -13,7 +13,7 @@ from tinyir.ir import Argument, Const, Func, Value
 from tinyir.opdef import Op
 from tinyir.ops import Reinterpret, Reshape, Return
 
-from ._joined import joined_parts
+from ._joined import joined_parts, overwritten
 
 __all__ = ["Memory"]
 
@@ -30,6 +30,7 @@ class Memory:
             if isinstance(op, (Reshape, Reinterpret)):
                 self.root[op.out] = self.root.get(op.x, op.x)
         self.outputs = {self.root.get(v, v) for v in func.results}
+        self.outputs.update(overwritten(self.ops, func.results, self.root))
         self.outputs.update(joined_parts(self.ops, func.results, self.root))
         self.last: dict[Value, int] = {}
         for op in self.ops:

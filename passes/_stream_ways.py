@@ -20,10 +20,10 @@ from tinyir.diag import fuse
 from tinyir.ir import Block, Func, Module, Result, Value
 from tinyir.opdef import Op
 from tinyir.ops import Stream, Yield
-from tinyir.registry import STREAMS
-from tinyir.row_schedule import RowSchedule, folds_rows, in_rows, schedule_rows, work_rows
+from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows, work_rows
 from tinyir.stream_overlap import StreamOverlap
 
+from ._streamable import can_stream
 from ._ways import Scene, Way, provides
 
 __all__ = ["RowBytes", "Stay", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes",
@@ -35,12 +35,6 @@ STEP = 8
 """Instructions a step to find out whether an op has rows to compute."""
 _STEP_BYTES = 40
 """Machine code that does."""
-
-
-def can_stream(op: Op) -> bool:
-    """Whether the op can run row by row: by what it computes, and because its kernels know how."""
-    where = STREAMS.find(op.opname)
-    return where is not None and where(op) and (folds_rows(op) or in_rows(op))
 
 
 @dataclass(frozen=True)

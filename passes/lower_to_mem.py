@@ -9,15 +9,16 @@
         ->
     func @main(%x: buffer<1x4x4x2xf32>, %y: buffer<1x32xf32>) {
       %a = mem.slot(@arena) : buffer<1x4x4x2xf32>
-      k.relu_f32(%x) -> (%a)
+      k.map(%x) -> (%a) {function = relu}
       %b = mem.view(%y) : buffer<1x4x4x2xf32>
-      k.tanh_f32(%a) -> (%b)
+      k.map(%a) -> (%b) {function = tanh}
       mem.return()
     }
 
 Results are passed by destination: what the function returns is computed where the caller wants it, through any number
-of reshapes, which cost nothing. A returned input or constant, and a value returned twice, are copied at the end. The
-kernels come from rules that backends register (`tinyir.lowering`); every op without a rule is listed in one error.
+of reshapes, which cost nothing; and so is what becomes a result in place (`_destinations`). A returned input or
+constant, and a value returned twice, are copied at the end. The kernels come from rules that backends register
+(`tinyir.lowering`); every op without a rule is listed in one error.
 
 A `sched.stream` becomes a `mem.loop` of the row forms of its kernels, each with its pace; what is kept of a value is a
 slot with that many rows. A `sched.split` becomes one over its parts, of the part forms of its kernels; what is made
@@ -32,13 +33,15 @@ from typing import ClassVar
 
 from tinyir.diag import CompileError, Diagnostic
 from tinyir.ir import Argument, Block, Const, Func, Level, Module, Value, sanitise
+from tinyir.loops import base_of
 from tinyir.lowering import COPY, Lowering
 from tinyir.opdef import Op
 from tinyir.ops import Empty, Hold, Insert, MemReturn, Reinterpret, Reshape, Return, Slice, Split, Stream, Yield
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
-from ._joined import joined_parts
+from ._destinations import use_outputs
+from ._joined import joined_parts, overwritten
 from ._values import tensor_type
 from ._windows import place_windows
 from .expand_patches import ExpandPatches
@@ -98,6 +101,7 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
     roots = _alias_reshapes(func, low)
     place_windows(func, roots, low)
     copied = _bind_results(results, outputs, roots, low)
+    lost = overwritten(func.ops, results, roots)
     joined = _join_parts(func, roots, low)
     for op in sorted(func.ops, key=lambda op: not isinstance(op, Hold)):  # what is held is there from the beginning
         if op not in joined:
@@ -106,6 +110,7 @@ def _lower_func(func: Func, block: Block, low: Lowering) -> None:
     for value, output in copied:
         LOWERINGS.get(COPY)(low.buffer(value), output, low)
     low.emit(MemReturn())
+    use_outputs(block, [base_of(low.buffer(value)) for value in lost])
     func.block, block.parent, func.outputs = block, func, len(outputs)
 
 

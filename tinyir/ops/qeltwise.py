@@ -178,3 +178,6 @@ class QSoftmax(NnOp, opname="qnn.softmax"):
         moved = np.moveaxis(x, self.axis, -1)
         return np.moveaxis(qlinear_softmax(moved, quant_of(self.x), quant_of(self.out), self.out.type.dtype), -1,
                            self.axis)
+
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)

@@ -21,7 +21,7 @@ from tinyir.ops.qeltwise import QSoftmax
 from tinyir.ops.quant import quant_of
 
 from ..text import c_float, c_type, fill
-from .base import Kernel
+from .eltwise import Pointwise
 
 __all__ = ["Arithmetic", "SoftmaxS8", "encoded"]
 
@@ -29,7 +29,7 @@ Arithmetic = Literal["float", "integer"]
 
 
 @final
-class SoftmaxS8(Kernel, opname="k.softmax_s8"):
+class SoftmaxS8(Pointwise, opname="k.softmax_s8"):
     """y = saturate(rint(f32(f32(t * steps) / sum of t)) + zero), t = table[255 - (greatest x - x)], along `axis`."""
 
     x: Value                               # i8 or u8
@@ -42,6 +42,9 @@ class SoftmaxS8(Kernel, opname="k.softmax_s8"):
 
     def stem(self) -> str:
         return f"softmax_s8_{self.x.type.dtype}"
+
+    def reuses(self) -> tuple[int, ...]:
+        return (0,) if self.x.type.dtype == self.y.type.dtype else ()
 
     def reference(self, x: Array, table: Array, y: Array) -> None:
         values = table.view(np.float32)
@@ -57,10 +60,10 @@ class SoftmaxS8(Kernel, opname="k.softmax_s8"):
         inner, extent = int(np.prod(shape[self.axis + 1:])), shape[self.axis]
         kind, start, add, result = self._arithmetic()
         return fill("""
-            static void {name}(const {xt} *restrict x, const {kind} *restrict table, {yt} *restrict y)
+            static void {name}({pointers})
             {
                 for (int32_t line = 0; line < {lines}; line++) {
-                    const {xt} *from = x + {place};
+                    const {xt} *from = {x} + {place};
                     {yt} *to = y + {place};
                     int32_t most = from[0];
                     for (int32_t k = 1; k < {extent}; k++) {
@@ -76,9 +79,9 @@ class SoftmaxS8(Kernel, opname="k.softmax_s8"):
                     }
                 }
             }
-        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), kind=kind, start=start, add=add,
-                    result=result, extent=extent, lines=int(np.prod(shape[:self.axis])) * inner,
-                    k="k" if inner == 1 else f"k * {inner}",
+        """, pointers=self.pointers(), x=self.element("x"), xt=c_type(self.x.type.dtype),
+                    yt=c_type(self.y.type.dtype), kind=kind, start=start, add=add, result=result, extent=extent,
+                    lines=int(np.prod(shape[:self.axis])) * inner, k="k" if inner == 1 else f"k * {inner}",
                     place=f"line * {extent}" if inner == 1 else
                     f"(line / {inner} * {extent * inner} + line % {inner})")
 
