@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from equality_table import report
 from exact import RandomSamples
-from forced import FORCED, NotApplicable, forced_choices
+from forced import FORCED, Network, NotApplicable
 from models import MODELS, QUANTISED
 from sanitized import SANITIZED, sanitized
 from tinyc.tools.compare import compare_arrays, merge
@@ -110,9 +110,13 @@ class Comparison:
         return self.outputs(self.plain)
 
     @cached_property
-    def least(self) -> int:
-        """The arena with --ram min."""
-        return self.compile(limits=_MIN).facts.arena_bytes
+    def smallest(self) -> Compiled:
+        """The one with the least arena."""
+        return self.compile(limits=_MIN)
+
+    @cached_property
+    def network(self) -> Network:
+        return Network.of(self.path, self.target)
 
     def outputs(self, compiled: Compiled) -> list[Sample]:
         program = compiled.c_program(Emission("net"))
@@ -138,6 +142,8 @@ class Comparison:
         for name in settings:
             if name in LEVELS:
                 yield name, lambda level=LEVELS[name]: self.measure(self.compile(level))
+            elif LIMITS.get(name) == _MIN:
+                yield name, lambda: self.measure(self.smallest)
             elif name in LIMITS:
                 yield name, lambda limits=LIMITS[name]: self.measure(self.compile(limits=limits))
             elif name in BETWEEN:
@@ -148,16 +154,16 @@ class Comparison:
                 yield name, lambda name=name: self._forced(name)
 
     def _between(self, share: float) -> Row:
-        most = self.plain.facts.arena_bytes
-        if self.least >= most:
-            return {"reason": f"no schedule needs less than the {most:,} bytes of the layers one by one"}
-        return self.measure(self.compile(limits=Limits(ram=str(int(self.least + share * (most - self.least))))))
+        least, most = (compiled.facts.arena_bytes for compiled in (self.smallest, self.plain))
+        if least >= most:
+            return {"reason": "no schedule needs less RAM than the layers one by one"}
+        return self.measure(self.compile(limits=Limits(ram=str(int(least + share * (most - least))))))
 
     def _forced(self, name: str) -> Row:
-        choice = forced_choices(self.path, self.target, [name])[name]
+        choice = self.network.forced(name)
         if isinstance(choice, NotApplicable):
             return {"reason": choice.reason}
-        return self.measure(self.compile(passes=choice), choice[choice.index("dead-channels,") + 14:])
+        return self.measure(self.compile(passes=choice), choice.partition("dead-channels,")[2])
 
 
 def measure_model(name: str, target: str, settings: Sequence[str], cache: Path,

@@ -1,7 +1,8 @@
 """Schedules that nobody would choose, given by hand: which values of a network a patch, a split or strips can take.
 
-    forced_choices(Path("resnet8_int8.onnx"), "generic")
-    {"patch 2x2": "...,patch{grid=2x2,until=add_4},expand-patches,lower-to-mem,plan-arena", "split": NotApplicable(...)}
+    network = Network.of(Path("resnet8_int8.onnx"), "generic")
+    network.forced("patch 2x2")   "...,patch{grid=2x2,from_=conv_0,until=add_4},expand-patches,lower-to-mem,plan-arena"
+    network.forced("split")       NotApplicable("no chain of layers can be computed for some of its channels")
 
 Each is a pipeline, as `tinyc --passes` takes it: the passes of -O1, with the choice in front of what carries it out.
 The values are found by trying: of all that the pass accepts, the one in the middle, so that there are layers on both
@@ -24,7 +25,7 @@ from tinyir.opdef import Op
 from tinyir.pass_manager import Context, PassManager, parse_pipeline, print_pipeline
 from tinyir.target import target_named
 
-__all__ = ["FORCED", "NotApplicable", "forced_choices"]
+__all__ = ["FORCED", "Network", "NotApplicable"]
 
 _LAST = "dead-channels"
 """The pass of -O1 behind which a schedule is chosen."""
@@ -44,10 +45,15 @@ Choice = str | NotApplicable
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """A network behind -O1, and what its ops are called."""
 
     compiled: Compiled
+
+    @classmethod
+    def of(cls, model: Path, target: str) -> Network:
+        """That of a model's file. Raises CompileError where it cannot be compiled."""
+        return cls(compile_job(Job(str(model), level="1", stop_after=_LAST, target=target)))
 
     @property
     def ops(self) -> list[Op]:
@@ -70,40 +76,30 @@ class _Network:
         copy = self.accepts(choice)
         return copy is not None and any(op.opname == opname for op in copy.main.ops)
 
-    def pipeline(self, choice: str) -> str:
-        """The whole of it, as text."""
+    def forced(self, name: str) -> Choice:
+        """The whole pipeline for one of FORCED."""
+        found = FORCED[name](self)
         front = print_pipeline(self.compiled.passes)
-        return f"{front},{choice},expand-patches,lower-to-mem,plan-arena"
-
-
-def forced_choices(model: Path, target: str, names: Sequence[str]) -> dict[str, Choice]:
-    """A pipeline for each of `names` of FORCED."""
-    network = _Network(compile_job(Job(str(model), level="1", stop_after=_LAST, target=target)))
-    return {name: _choice(network, FORCED[name]) for name in names}
-
-
-def _choice(network: _Network, find: Callable[[_Network], Choice]) -> Choice:
-    found = find(network)
-    return network.pipeline(found) if isinstance(found, str) else found
+        return f"{front},{found},expand-patches,lower-to-mem,plan-arena" if isinstance(found, str) else found
 
 
 # -- what to force -----------------------------------------------------------------------------------------------------
 
 
-def _stream(options: str, before: str = "") -> Callable[[_Network], Choice]:
+def _stream(options: str, before: str = "") -> Callable[[Network], Choice]:
     """Row by row, cut where it is best by the sums of bytes."""
 
-    def find(network: _Network) -> Choice:
+    def find(network: Network) -> Choice:
         choice = f"{before}stream{options}"
         return choice if network.makes(choice, "sched.stream") else NotApplicable("no two layers run row by row")
 
     return find
 
 
-def _patch(options: str) -> Callable[[_Network], Choice]:
+def _patch(options: str) -> Callable[[Network], Choice]:
     """Tiles, from the first op that has any to the middle of those that can end them."""
 
-    def find(network: _Network) -> Choice:
+    def find(network: Network) -> Choice:
         for first, behind in _pairs(network.ops):
             if network.makes(_between(options, first, behind), "sched.patch"):
                 break
@@ -125,10 +121,10 @@ def _pairs(ops: Sequence[Op]) -> Iterator[tuple[Op, Op]]:
     return ((a, b) for a, b in pairwise(ops) if len(a.results) == 1 and a.out in b.reads)
 
 
-def _split(rows: int) -> Callable[[_Network], Choice]:
+def _split(rows: int) -> Callable[[Network], Choice]:
     """Parts of channels: of the longest chains that there are, the one in the middle."""
 
-    def find(network: _Network) -> Choice:
+    def find(network: Network) -> Choice:
         for length in range(_MOST_CHAIN, 1, -1):
             found = [choice for chain in _chains(network.ops, length) if (choice := _parts(network, chain, rows))]
             if found:
@@ -147,7 +143,7 @@ def _chains(ops: Sequence[Op], length: int) -> Iterator[Sequence[Op]]:
             yield chain
 
 
-def _parts(network: _Network, chain: Sequence[Op], rows: int) -> str | None:
+def _parts(network: Network, chain: Sequence[Op], rows: int) -> str | None:
     """The choice with as many parts as the channels allow."""
     channels = chain[0].out.shape[-1] if chain[0].out.shape else 1
     for parts in _PARTS:
@@ -157,7 +153,7 @@ def _parts(network: _Network, chain: Sequence[Op], rows: int) -> str | None:
     return None
 
 
-FORCED: dict[str, Callable[[_Network], Choice]] = {
+FORCED: dict[str, Callable[[Network], Choice]] = {
     "stream": _stream(""),
     "stream, 2 rows": _stream("{rows=2}"),
     "stream, columns": _stream("", "scan-columns,"),
