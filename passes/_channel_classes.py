@@ -31,6 +31,7 @@ from tinyir.ops import (
     QDepthwiseConv2D,
     QMul,
     QReduceMean,
+    QResize,
     QSoftmax,
     Reinterpret,
     Reshape,
@@ -164,7 +165,7 @@ class _Analysis:
 
 # -- what ops do with channels ---------------------------------------------------------------------------------------
 
-_SAME = (Lookup, MaxPool, QAvgPool, Reinterpret)
+_SAME = (Lookup, MaxPool, QAvgPool, QResize, Reinterpret)
 """Ops that work on each channel of their first operand by itself."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from tinyir.arith import dequantize
 from tinyir.ir import Array, Value
 from tinyir.opdef import Op
 from tinyir.ops import Concat, Range, Resize
+from tinyir.requant_mean import is_steady
 from tinyir.types import I8, Quant
 
 from ._points import moves
@@ -18,11 +20,11 @@ from ._quantised_values import activation_quant
 
 _TRIES = 64
 _NUDGE = 2.0**-14
-_TABLE_MARGIN, _MIX_MARGIN = 5e-4, 1e-4
-"""How far from a tie, in steps: of a table's function; of a weighted mean of stored values."""
+_TABLE_MARGIN = 5e-4
+"""How far from a tie a table's function stays, in steps."""
 
-_Sums = tuple[Array, float]
-"""All real values that may have to be rounded, and the margin that their computation needs."""
+_Steady = Callable[[Quant], bool]
+"""Whether nothing that is rounded to a quantisation comes close to a tie."""
 
 
 def scales_of(ranges: list[Range]) -> dict[Range, Quant]:
@@ -64,13 +66,13 @@ def _steady(quant: Quant, group: list[Range], quants: dict[Range, Quant]) -> Qua
     if quant.scale == 1 / 256:
         return quant
     for number in range(_TRIES):
-        scale = float(np.float32(quant.scale * (1 + number * _NUDGE)))
-        if all(_distance_to_tie(values, scale) > margin for values, margin in critical):
-            return Quant((scale,), quant.zero_points)
+        moved = Quant((float(np.float32(quant.scale * (1 + number * _NUDGE))),), quant.zero_points)
+        if all(steady(moved) for steady in critical):
+            return moved
     return quant
 
 
-def _table_before(op: Range, quants: dict[Range, Quant]) -> _Sums | None:
+def _table_before(op: Range, quants: dict[Range, Quant]) -> _Steady | None:
     """The 256 real values that functions of one stored value make of it, where such a table makes op.x."""
     chain = chain_before(op.x)
     source = chain.base.op
@@ -79,24 +81,18 @@ def _table_before(op: Range, quants: dict[Range, Quant]) -> _Sums | None:
     values = dequantize(np.arange(I8.range[0], I8.range[1] + 1), quants[source])
     for unary in chain.unaries:
         values = np.asarray(unary.reference(values))
-    return values, _TABLE_MARGIN
+    return lambda quant: _distance_to_tie(values, quant.scale) > _TABLE_MARGIN
 
 
-def _mix_before(op: Range, quants: dict[Range, Quant]) -> _Sums | None:
-    """The values that a bilinear resize in float can have, where that makes op.x and its weights are few eighths."""
+def _mix_before(op: Range, quants: dict[Range, Quant]) -> _Steady | None:
+    """Whether the sums of a bilinear resize keep their distance, where that makes op.x with weights of few parts."""
     resize = op.x.defining(Resize)
     source = None if resize is None or resize.mode != "linear" else _origin(resize.x)
     if resize is None or not isinstance(source, Range) or source not in quants:
         return None
-    parts = 1
-    for axis in ("rows", "columns"):
-        weights = resize.linear_sources(axis)[2].astype(np.float64)
-        finest = next((d for d in (1, 2, 4, 8) if np.array_equal(weights * d, np.rint(weights * d))), 0)
-        parts *= finest
-    if not parts:
-        return None
-    most = (I8.range[1] - I8.range[0]) * parts
-    return np.arange(-most, most + 1) * (quants[source].scale / parts), _MIX_MARGIN
+    down, across = (resize.linear_sources(axis)[2] for axis in ("rows", "columns"))
+    before = quants[source]
+    return lambda quant: is_steady(down, across, (before, quant), (I8, I8)) is not False
 
 
 def _origin(value: Value) -> Op | None:

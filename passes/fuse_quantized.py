@@ -8,11 +8,11 @@
         ->
     %y  = qnn.conv2d(%x, @w, none) : tensor<1x6x6x8xi8, q<0.05:-128>>
 
-Integer kernels exist for what onnxruntime has them for (and for exact means and every function of one value, which
-become tables); the rest stays in float between its dequantize and quantize. A relu or clip before the quantize vanishes
-where saturation implies it (here zero point -128 is real 0), else it is a clamp of stored integers. Ops that only move
-elements work on the integers. A change of scale is a table of 256 entries. A constant bias in other units than those of
-the accumulator is rounded to them. Weights that stay real are dequantized here, once.
+Integer kernels exist for what onnxruntime has them for (and for exact means, bilinear resizing, and every function of
+one value, which become tables); the rest stays in float between its dequantize and quantize. A relu or clip before the
+quantize vanishes where saturation implies it (here zero point -128 is real 0), else it is a clamp of stored integers.
+Ops that only move elements work on the integers. A change of scale is a table of 256 entries. A constant bias in other
+units than those of the accumulator is rounded to them. Weights that stay real are dequantized here, once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from tinyir.arith import dequantize, quantize
+from tinyir.geometry import Axis
 from tinyir.ir import Argument, Array, Const, Level, Module, Value
 from tinyir.opdef import Op
 from tinyir.ops import (
@@ -48,6 +49,7 @@ from tinyir.ops import (
     QMatMul,
     QMul,
     QReduceMean,
+    QResize,
     QSoftmax,
     Quantize,
     ReduceMax,
@@ -61,6 +63,7 @@ from tinyir.ops import (
     Transpose,
 )
 from tinyir.pass_manager import Context, Pass
+from tinyir.requant_mean import is_steady
 from tinyir.rewrite import Rewriter, rewrites
 from tinyir.types import Quant, TensorType
 
@@ -70,6 +73,8 @@ from ._quant_chains import Chain, chain_before, moved, stored_bounds, stored_sou
 from ._quant_islands import finish_islands
 from ._quant_layers import Clamp, Layer, accumulator_bias, quantised_layer
 from ._values import with_attrs
+
+_AXES: tuple[Axis, Axis] = ("rows", "columns")
 
 
 class FuseQuantized(Pass):
@@ -342,6 +347,25 @@ def _softmax(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None
     return QSoftmax(x, type_, axis=softmax.axis)
 
 
+def _resize(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
+    """The op on integers rounds as onnxruntime's float kernel does.
+
+    But for sequences, which are images of one row here: those have a kernel of their own in onnxruntime, which adds up
+    eight terms. They stay in float unless the result is the same for all orders.
+    """
+    resize = cast(Resize, op)
+    x = stored_source(resize.x)
+    if x is None or resize.mode != "linear" or x.type.quant is None or x.type.quant.axis is not None \
+            or (x.type.dtype.bits, type_.dtype.bits) != (8, 8):
+        return None
+    if op.out.shape[1] == resize.x.shape[1] == 1:
+        down, across = (resize.linear_sources(axis)[2] for axis in _AXES)
+        quants = x.type.quant, cast(Quant, type_.quant)
+        if not is_steady(down, across, quants, (x.type.dtype, type_.dtype), terms=8):
+            return None
+    return QResize(x, coordinates=resize.coordinates, scales=resize.scales, result=type_)
+
+
 def _concat(op: Op, type_: TensorType, clamp: Clamp, rw: Rewriter) -> Op | None:
     """Parts with another quantisation than the result change theirs by a table."""
     concat = cast(Concat, op)
@@ -370,5 +394,6 @@ def _rescaled(concat: Concat, stored: Value, type_: TensorType, rw: Rewriter) ->
 _MAKERS: dict[type[Any], Callable[[Op, TensorType, Clamp, Rewriter], Op | None]] = {
     Conv2D: _convolution, DepthwiseConv2D: _convolution, Dense: _convolution, MatMul: _matmul, Add: _add, Mul: _mul,
     AvgPool: _average, ReduceMean: _mean, Softmax: _softmax, Concat: _concat,
+    Resize: _resize,
 }
 

@@ -42,6 +42,7 @@ from tinyir.ops import (
     QDense,
     QDepthwiseConv2D,
     QMul,
+    QResize,
     Quantize,
     Reinterpret,
     Reshape,
@@ -76,7 +77,7 @@ _TO_NHWC: Perm = (0, 2, 3, 1)
 _TO_NCHW: Perm = (0, 3, 1, 2)
 _ROUNDS = 4  # a region of one op moves a few times at most, and each time costs less
 _SPATIAL = (Conv2D, DepthwiseConv2D, ConvTranspose2D, MaxPool, AvgPool, Resize, QConv2D, QDepthwiseConv2D,
-            QAvgPool)
+            QAvgPool, QResize)
 
 
 class LayoutNhwc(Pass):

@@ -32,6 +32,7 @@ from tinyir.ops import (
     QConv2D,
     QDepthwiseConv2D,
     QReduceMean,
+    QResize,
     Reduce,
     Resize,
     Transpose,
@@ -101,6 +102,8 @@ class _Turner:
             return self._clone(op, self._window_attrs(op), self._weight)
         if isinstance(op, Resize):
             return self._clone(op, self._window_attrs(op), self._image)
+        if isinstance(op, QResize):
+            return self._clone(op, {**self._window_attrs(op), "turned": not op.turned}, self._image)
         if isinstance(op, Concat):
             return self._clone(op, {"axis": _AXES[op.axis % 4]}, self._image)
         if isinstance(op, (Reduce, QReduceMean)):

@@ -8,6 +8,8 @@ QLinear* and com.microsoft operator specifications.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .ir import Array
@@ -15,7 +17,8 @@ from .types import DType, Quant
 
 __all__ = [
     "dequantize", "fused_multiply_add", "output_multiplier", "qlinear_add", "qlinear_average", "qlinear_global_average",
-    "qlinear_mul", "qlinear_softmax", "quantize", "requantize", "round_to_odd_sum", "saturate", "softmax_table",
+    "qlinear_mix", "qlinear_mul", "qlinear_softmax", "quantize", "requantize", "round_to_odd_sum", "saturate",
+    "softmax_table",
 ]
 
 _F32 = np.float32
@@ -130,6 +133,18 @@ def qlinear_global_average(total: Array, count: int, qx: Quant, qy: Quant, dtype
     """
     multiplier = _F32(qx.scale) / _F32(_F32(qy.scale) * _F32(count))
     return requantize(total, np.asarray(multiplier, _F32), qy.zero_point, dtype)
+
+
+def qlinear_mix(values: Sequence[Array], weights: Sequence[Array], qx: Quant, qy: Quant, dtype: DType) -> Array:
+    """Resize in mode linear between DequantizeLinear and QuantizeLinear: a weighted sum of stored `values`, f32.
+
+    sat(rint(f32(sum / ys)) + zy), a sequential f32 sum of f32(weight * f32(scale * (value - zx))).
+    """
+    terms = (w * dequantize(v, qx) for v, w in zip(values, weights, strict=True))
+    total = next(terms)
+    for term in terms:
+        total = total + term
+    return quantize(total, qy, dtype)
 
 
 def softmax_table(scale: float, size: int) -> Array:

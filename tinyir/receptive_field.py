@@ -23,7 +23,7 @@ from .ir import Const, Func, Value
 from .opdef import Op
 from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
-from .ops.resize import Resize
+from .ops.resize import Resampling
 from .ops.shape import Concat, Transpose
 
 __all__ = ["Field", "fields", "needed_spans", "patch_macs", "tiles", "window_of"]
@@ -129,9 +129,8 @@ def _field(op: Op, sources: Sequence[Field], axis: Axis) -> Field:
         kernel, stride, dilation, _ = window
         return Field(widest + (dilated(kernel, dilation) - 1) * jump, jump * stride)
     a = axis_index(axis)
-    if isinstance(op, Resize):
-        taps = 1 if op.mode == "nearest" else 2
-        return Field(widest + (taps - 1) * jump, jump * Fraction(op.x.shape[a], op.out.shape[a]))
+    if isinstance(op, Resampling):
+        return Field(widest + (op.taps - 1) * jump, jump * Fraction(op.x.shape[a], op.out.shape[a]))
     if isinstance(op, ConvTranspose2D):
         kernel, stride = dilated(op.kernel[a - 1], op.dilation[a - 1]), op.stride[a - 1]
         return Field(widest + (-(-kernel // stride) - 1) * jump, jump / stride)

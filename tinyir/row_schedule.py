@@ -24,7 +24,7 @@ from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
 from .ops.qeltwise import QReduceMean
 from .ops.reduce import Reduce
-from .ops.resize import Resize
+from .ops.resize import Resampling
 from .ops.shape import Concat, Slice, Transpose
 from .pace import Keep, Pace
 from .tiles import is_column_slice, is_stored_input
@@ -162,7 +162,7 @@ def _ratio(op: Op, value: Value) -> Fraction | None:
         return Fraction(1)
     if isinstance(op, Elementwise):
         return Fraction(1) if value.shape[1] == op.out.shape[1] else None
-    if isinstance(op, Resize):
+    if isinstance(op, Resampling):
         return _scale(value.shape[1], op.out.shape[1])
     stride = int(getattr(op, "stride", (1, 1))[0])
     return Fraction(stride) if isinstance(op, ConvTranspose2D) else Fraction(1, stride)

@@ -38,6 +38,7 @@ from .ops import (
     QMatMul,
     QMul,
     QReduceMean,
+    QResize,
     Reinterpret,
     Reshape,
     Resize,
@@ -350,7 +351,7 @@ def _resize(op: Any, of: _Operands) -> Interval | None:
 
 _RULES: dict[type[Op], Callable[[Any, _Operands], Interval | None]] = {
     QConv2D: _layer, QDepthwiseConv2D: _layer, QDense: _layer, QMatMul: _matmul, QAdd: _add, QMul: _mul,
-    Lookup: _lookup, QReduceMean: _mean, QAvgPool: _mean, MaxPool: _same, Reinterpret: _same, Reshape: _reshape,
-    Transpose: _transpose, Concat: _concat, Slice: _slice, Pad: _pad, BroadcastTo: _broadcast, Tile: _tile,
-    Gather: _gather, Resize: _resize,
+    Lookup: _lookup, QReduceMean: _mean, QAvgPool: _mean, QResize: _mean, MaxPool: _same, Reinterpret: _same,
+    Reshape: _reshape, Transpose: _transpose, Concat: _concat, Slice: _slice, Pad: _pad, BroadcastTo: _broadcast,
+    Tile: _tile, Gather: _gather, Resize: _resize,
 }

@@ -181,9 +181,21 @@ class IntegerGraph:
             return True  # an input or a constant
         if node.op_type.startswith(_INTEGER):
             return True
+        if node.op_type == "QuantizeLinear" and self._interpolated(node.input[0]):
+            return True
         if node.op_type == "QuantizeLinear" or (node.op_type in _MOVES and not _interpolates(node)):
             return all(self.is_exact(name) for name in node.input[:1] if name)
         return False
+
+    def _interpolated(self, tensor: str) -> bool:
+        """Whether the tensor is made of exact values by an image's bilinear Resize, of which we have every rounding."""
+        node = self.producers.get(tensor)
+        if node is None or node.op_type not in _MOVES:
+            return False
+        if not _interpolates(node):
+            return self._interpolated(node.input[0])
+        sizes = [i.dims[0] for i in self._model.graph.initializer if i.name in node.input[2:] and i.dims]
+        return sizes[-1:] in ([2], [4]) and self.is_exact(node.input[0])  # not of a sequence
 
 
 def _interpolates(node: Any) -> bool:

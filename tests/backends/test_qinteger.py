@@ -21,6 +21,7 @@ from tinyir.ops import (
     QMatMul,
     QMul,
     QReduceMean,
+    QResize,
     QSoftmax,
     Reshape,
     Return,
@@ -57,8 +58,8 @@ class Builder:
     def weights(self, *shape: int) -> Value:
         return self.const(stored(self.rng, I8, *shape), per_tensor(0.004))
 
-    def add(self, op: QConv2D | QDepthwiseConv2D | QAdd | QMul | QAvgPool | QReduceMean | QSoftmax | QDense | Lookup
-            | QMatMul | Reshape) -> Value:
+    def add(self, op: QConv2D | QDepthwiseConv2D | QAdd | QMul | QAvgPool | QReduceMean | QResize | QSoftmax | QDense
+            | Lookup | QMatMul | Reshape) -> Value:
         self.block.append(op)
         return op.out
 
@@ -84,6 +85,8 @@ def every_kernel() -> Module:
     looked = build.add(Lookup(odd, table, image(8, 0.02, 0)))
     product = build.add(QMul(looked, a, image(8, 0.021)))
     pooled = build.add(QAvgPool(product, image(8, 0.02, size=4), (2, 2), (2, 2)))
+    small = build.add(QResize(product, "half_pixel", (0.5, 0.5), image(8, 0.021, size=4)))
+    pooled = build.add(QAdd(pooled, small, image(8, 0.02, size=4)))
     flat = build.add(Reshape(pooled, TensorType((16, 8), I8, per_tensor(0.02, 3))))
     turned = build.add(Reshape(pooled, TensorType((8, 16), I8, per_tensor(0.02, 3))))
     square = build.add(QMatMul(flat, turned, TensorType((16, 16), I8, per_tensor(0.05, 1))))

@@ -16,7 +16,7 @@ from tinyir.geometry import window_output_extent
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Const, Value
 from tinyir.opdef import Op
-from tinyir.ops import Lookup, QAdd, QAvgPool, QConv2D, QDepthwiseConv2D, QMul
+from tinyir.ops import Lookup, QAdd, QAvgPool, QConv2D, QDepthwiseConv2D, QMul, QResize
 from tinyir.types import I8, BufferType, Quant, TensorType
 
 from .harness import COMPILERS, compile_library
@@ -187,3 +187,13 @@ def test_lookup() -> None:
         return LookupRows(xs[0], whole.table, y, span["rows"], HEIGHT, span.get("x_base", 0), span.get("y_base", 0))
 
     stream_all(make, [x], expected)
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.0273])
+@pytest.mark.parametrize("rows", [5, 13, 22])
+def test_resize(rows: int, scale: float) -> None:
+    x = image(1)
+    result = TensorType((1, rows, 9, CHANNELS), I8, per_tensor(scale, 5))
+    kernel, expected = row_kernel(lambda x: QResize(x, "half_pixel", (rows / HEIGHT, 9 / WIDTH), result), [(x, QX)], [])
+    for ring, out_ring, step in [(5, 2, 1), (8, 3, 2), (HEIGHT, 4, 2), (8, rows, 2), (HEIGHT, rows, 4)]:
+        stream(rebuilt(kernel), [x], expected, ring, out_ring, step)

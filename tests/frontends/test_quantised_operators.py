@@ -200,6 +200,53 @@ def _resize(b: Builder, x: str) -> str:
                 coordinate_transformation_mode="asymmetric")
 
 
+def _linear(b: Builder, x: str, scales: tuple[float, float], coordinates: str) -> str:
+    return b.op("Resize", x, "", b.const(np.array([1, 1, *scales], np.float32)), mode="linear",
+                coordinate_transformation_mode=coordinates)
+
+
+@TYPES
+@pytest.mark.parametrize("scales", [(2, 2), (3, 2), (1.625, 0.5), (0.25, 0.375)], ids=str)
+@pytest.mark.parametrize("coordinates", ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric",
+                                         "align_corners"])
+def test_bilinear_resize(coordinates: str, scales: tuple[float, float], dtype: Any) -> None:
+    """onnxruntime computes in float, and has every rounding of ours; ties are many where the scales are equal."""
+    for quants in ((INPUT, INPUT), (INPUT, OTHER), (OTHER, OUTPUT)):
+        def body(b: Builder, x: str, quants: Any = quants) -> str:
+            image = b.both(_conv(b, x), quants[0][dtype])
+            return b.both(_linear(b, image, scales, coordinates), quants[1][dtype])
+
+        assert "qnn.resize" in kinds(same_bytes(network(dtype, body)))
+
+
+@TYPES
+def test_bilinear_resize_of_channels_last(dtype: Any) -> None:
+    def body(b: Builder, x: str) -> str:
+        image = b.op("Transpose", b.both(_conv(b, x), INPUT[dtype]), perm=[0, 2, 3, 1])
+        resized = _linear(b, b.op("Transpose", image, perm=[0, 3, 1, 2]), (2, 2), "half_pixel")
+        return b.both(b.op("Transpose", resized, perm=[0, 2, 3, 1]), INPUT[dtype])
+
+    assert "qnn.resize" in kinds(same_bytes(network(dtype, body)))
+
+
+@TYPES
+@pytest.mark.parametrize("between", ["Relu", "Sigmoid"])
+def test_bilinear_resize_and_a_function(between: str, dtype: Any) -> None:
+    module = close_bytes(network(dtype, lambda b, x: b.both(
+        b.op(between, _linear(b, x, (2, 2), "half_pixel")), FROM_ZERO[dtype])), FROM_ZERO[dtype][0])
+    assert ("qnn.resize" in kinds(module)) == (between == "Relu")
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.0285])
+def test_sequences_are_resized_on_integers_where_no_order_matters(scale: float) -> None:
+    """onnxruntime adds up eight terms there."""
+    b = Builder()
+    x = b.both(b.input(1, 4, 9), (0.03, S8(5)))
+    resized = b.op("Resize", x, "", b.const(np.array([1, 1, 2], np.float32)), mode="linear")
+    module = close_bytes(b.model(b.both(resized, (scale, S8(5)))), scale)
+    assert ("qnn.resize" in kinds(module)) == (scale != 0.03)
+
+
 MOVES: dict[str, Body] = {
     "pad": _pad, "pad exactly": lambda b, x: _pad(b, x, float(np.float32(0.03) * np.float32(3))),
     "pad reflected": lambda b, x: _pad(b, x, mode="reflect"), "slice": _slice, "resize": _resize,

@@ -17,7 +17,7 @@ from tinyir.diag import CompileError
 from tinyir.interp import run
 from tinyir.ir import Array, Module, Value
 from tinyir.opdef import Op
-from tinyir.ops import Add, AvgPool, Concat, Pad, QAdd, QAvgPool, Resize
+from tinyir.ops import Add, AvgPool, Concat, Pad, QAdd, QAvgPool
 from tinyir.parser import parse
 from tinyir.pass_manager import Context, PassManager, parse_pipeline
 from tinyir.printer import print_module
@@ -59,9 +59,7 @@ class Images(Network):
             return
         rows, columns = int(self.rng.integers(2, 14)), int(self.rng.integers(2, 14))
         scales = rows / x.shape[1], columns / x.shape[2]
-        mode = "nearest" if self.quantised or self.rng.random() < 0.5 else "linear"
-        result = self.type((1, rows, columns, x.shape[3]))
-        self.images.append(self.build.add(Resize(x, mode, "half_pixel", scales, result)).out)
+        self.resize(x, scales, self.type((1, rows, columns, x.shape[3])))
 
     def excite(self) -> None:
         """A constant image, padding, or what lies beside another."""

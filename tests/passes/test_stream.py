@@ -30,6 +30,7 @@ from tinyir.ops import (
     QDepthwiseConv2D,
     QMul,
     QReduceMean,
+    QResize,
     ReduceMean,
     Resize,
     Return,
@@ -153,12 +154,16 @@ class Network:
         rows = 2 * x.shape[1] - int(self.rng.integers(2))
         result = self.type((1, rows, 2 * x.shape[2], x.shape[3]))
         if self.quantised or self.rng.random() < 0.5:
-            mode = "nearest" if self.quantised or self.rng.random() < 0.5 else "linear"
-            op = Resize(x, mode, "half_pixel", (rows / x.shape[1], 2.0), result)
-            self.images.append(self.build.add(op).out)
+            self.resize(x, (rows / x.shape[1], 2.0), result)
         else:
             weight = self.weight(2, 3, 3, x.shape[3])
             self.images.append(self.build.add(ConvTranspose2D(x, weight, None, stride=(2, 2), pad=(1, 0, 0, 1))).out)
+
+    def resize(self, x: Value, scales: tuple[float, float], result: TensorType) -> None:
+        mode = "nearest" if self.rng.random() < 0.5 else "linear"
+        op = QResize(x, "half_pixel", scales, result) if self.quantised and mode == "linear" \
+            else Resize(x, mode, "half_pixel", scales, result)
+        self.images.append(self.build.add(op).results[0])
 
     def excite(self) -> None:
         """Squeeze-and-excitation: the mean scales the image that it is the mean of."""

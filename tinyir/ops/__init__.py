@@ -52,6 +52,7 @@ from .pull import Hold, Pull
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
 from .qproject import QProject
+from .qresize import QResize
 from .quant import Dequantize, Lookup, Quantize, Range, Reinterpret
 from .reduce import (
     ArgMax,
@@ -65,7 +66,7 @@ from .reduce import (
     ReduceSum,
     Softmax,
 )
-from .resize import Coordinates, NearestRounding, Resize
+from .resize import Coordinates, NearestRounding, Resampling, Resize
 from .sched import Empty, Patch, Stream, Yield
 from .shape import BroadcastTo, Concat, Gather, Insert, Pad, PadMode, Reshape, Slice, Tile, Transpose
 from .split import ChannelRole, Place, Split, channel_role
@@ -77,9 +78,9 @@ __all__ = [
     "HardSigmoid", "HardSwish", "Hold", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
     "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad",
     "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D",
-    "QMatMul", "QMul", "QProject", "QReduceMean", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Reshape", "Resize", "Return", "Round",
-    "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream",
-    "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield", "activation_of", "apply_activation",
-    "channel_role",
+    "QMatMul", "QMul", "QProject", "QReduceMean", "QResize", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce",
+    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Resampling", "Reshape",
+    "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign",
+    "Spatial", "Split", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield",
+    "activation_of", "apply_activation", "channel_role",
 ]

@@ -6,20 +6,25 @@ pixels repeat a whole number of times (`row / 2`), else tables among the constan
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from tinyir import ops
+from tinyir.geometry import Axis
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering, lowers
 from tinyir.opdef import Written
+from tinyir.ops.resize import Resampling
 from tinyir.types import I32
 
 from ..text import c_type, fill
 from .base import RowKernel
 
-__all__ = ["ResizeLinear", "ResizeNearest"]
+__all__ = ["AXES", "Bilinear", "ResizeLinear", "ResizeNearest", "bilinear_tables"]
+
+AXES: tuple[Axis, Axis] = ("rows", "columns")
 
 
 class _Resize(RowKernel):
@@ -110,20 +115,21 @@ def _source(table: str, at: str, source: Value | None, repeat: int) -> str:
     return at if repeat == 1 else f"{at} / {repeat}"
 
 
-@final
-class ResizeLinear(_Resize, opname="k.resize_linear"):
-    """y = the weighted mean of four pixels: rows row_first and the next, columns alike; the weights are the next's."""
+class Bilinear(_Resize):
+    """y from the four pixels around a position: rows row_first and the next, columns alike; the weights are the next's.
+    """
 
-    x: Value                               # [N, ring, W, C]
-    row_first: Value                       # [H'] i32
-    row_weight: Value                      # [H'] f32
-    column_first: Value                    # [W'] i32
-    column_weight: Value                   # [W'] f32
-    y: Written                             # [N, ring, W', C]
-    rows: tuple[int, int]
-    height: int
-    x_base: int = 0
-    y_base: int = 0
+    if TYPE_CHECKING:
+        @property
+        def x(self) -> Value: ...
+        @property
+        def row_first(self) -> Value: ...
+        @property
+        def row_weight(self) -> Value: ...
+        @property
+        def column_first(self) -> Value: ...
+        @property
+        def y(self) -> Value: ...
 
     def out_height(self) -> int:
         return int(self.row_first.shape[0])
@@ -138,51 +144,90 @@ class ResizeLinear(_Resize, opname="k.resize_linear"):
     def first_row(self) -> str:
         return "row_first[row_begin]"
 
-    def reference(self, x: Array, row_first: Array, row_weight: Array, column_first: Array, column_weight: Array,
-                  y: Array) -> None:
-        seen, first = self.read_rows("x", x)
+    def corners(self, x: Array, row_weight: Array, column_weight: Array) -> list[Array]:
+        """The pixels above (left, right) and below of each pixel of the rows to compute, [N, rows, W', C] each."""
+        seen, begin = self.read_rows("x", x)
+        assert self.row_first.data is not None
+        assert self.column_first.data is not None
         span = slice(*self.rows)
-        rows = _mix(seen, 1, row_first[span] - first, row_weight[span])
-        self.write_rows("y", y, _mix(rows, 2, column_first, column_weight))
+        rows = _pair(self.row_first.data[span] - begin, row_weight[span], seen.shape[1])
+        columns = _pair(self.column_first.data, column_weight, seen.shape[2])
+        return [seen[:, row][:, :, column] for row in rows for column in columns]
 
-    def source(self) -> str:
-        if self.x.type.dtype.name != "f32":
-            raise self.unsupported("linear resizing", self.x)
+    def pixels(self, pixel: str, element: str) -> str:
+        """The C function: statements for each pixel of y, then for each element `c` of it. They find the pixels in
+        line0 (above) and line1 from `left` and `right` on, and the weights `down` and `across`.
+        """
+        weight = c_type(self.row_weight.type.dtype)
+        reals: Value | None = getattr(self, "reals", None)
+        table = "" if reals is None else f"const {c_type(reals.type.dtype)} *restrict reals, "
         return fill("""
-            static void {name}(const float *restrict x, const int32_t *restrict row_first,
-                const float *restrict row_weight, const int32_t *restrict column_first,
-                const float *restrict column_weight, float *restrict y, {rows})
+            static void {name}(const {xt} *restrict x, const int32_t *restrict row_first,
+                const {weight} *restrict row_weight, const int32_t *restrict column_first,
+                const {weight} *restrict column_weight, {table}{yt} *restrict y, {rows})
             {
                 {ring}
                 for (int32_t row = row_begin; row < row_end; row++) {
                     const int32_t above = row_first[row];
-                    const float down = row_weight[row];
-                    const int32_t below = above < {last_row} && down > 0.0f ? above + 1 : above;
-                    const float *line0 = {upper};
-                    const float *line1 = {lower};
-                    float *out = y + {y_slot} * {out_pitch};
+                    const {weight} down = row_weight[row];
+                    const int32_t below = above < {last_row} && down > {none} ? above + 1 : above;
+                    const {xt} *line0 = {upper};
+                    const {xt} *line1 = {lower};
+                    {yt} *out = y + {y_slot} * {out_pitch};
                     for (int32_t column = 0; column < {out_columns}; column++) {
                         const int32_t left = column_first[column] * {channels};
                         const int32_t right = left < {last_column} ? left + {channels} : left;
-                        const float across = column_weight[column];
+                        const {weight} across = column_weight[column];
+                        {pixel}
                         for (int32_t c = 0; c < {channels}; c++) {
-                            const float upper = line0[left + c] * (1.0f - across) + line0[right + c] * across;
-                            const float lower = line1[left + c] * (1.0f - across) + line1[right + c] * across;
-                            out[c] = upper * (1.0f - down) + lower * down;
+                            {element}
                         }
                         out += {channels};
                     }
                 }
             }
-        """, rows=self.row_parameters(), ring=self.row_setup(), upper=self.address("x", "above"),
-            lower=self.address("x", "below"), y_slot=self.slot("y", "row"), last_row=self.height - 1,
-            last_column=(self.x.shape[2] - 1) * self.x.shape[3], **self.pitches())
+        """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), weight=weight, table=table,
+            none="0.0f" if weight == "float" else "0", rows=self.row_parameters(), ring=self.row_setup(),
+            upper=self.address("x", "above"), lower=self.address("x", "below"), y_slot=self.slot("y", "row"),
+            last_row=self.height - 1, last_column=(self.x.shape[2] - 1) * self.x.shape[3], pixel=fill(pixel),
+            element=fill(element), **self.pitches())
 
 
-def _mix(x: Array, axis: int, first: Array, weight: Array) -> Array:
-    second = np.minimum(first + (weight > 0), x.shape[axis] - 1)
-    w = weight.reshape([-1 if a == axis else 1 for a in range(4)])
-    return np.asarray(np.take(x, first, axis) * (1 - w) + np.take(x, second, axis) * w)
+def _pair(first: Array, weight: Array, extent: int) -> tuple[Array, Array]:
+    return first, np.minimum(first + (weight > 0), extent - 1)
+
+
+@final
+class ResizeLinear(Bilinear, opname="k.resize_linear"):
+    """y = the weighted mean of the four pixels around a position."""
+
+    x: Value                               # [N, ring, W, C]
+    row_first: Value                       # [H'] i32
+    row_weight: Value                      # [H'] f32
+    column_first: Value                    # [W'] i32
+    column_weight: Value                   # [W'] f32
+    y: Written                             # [N, ring, W', C]
+    rows: tuple[int, int]
+    height: int
+    x_base: int = 0
+    y_base: int = 0
+
+    def reference(self, x: Array, row_first: Array, row_weight: Array, column_first: Array, column_weight: Array,
+                  y: Array) -> None:
+        upper_left, upper_right, lower_left, lower_right = self.corners(x, row_weight, column_weight)
+        down, across = row_weight[slice(*self.rows), None, None], column_weight[None, :, None]
+        upper = upper_left * (1 - across) + upper_right * across
+        lower = lower_left * (1 - across) + lower_right * across
+        self.write_rows("y", y, upper * (1 - down) + lower * down)
+
+    def source(self) -> str:
+        if self.x.type.dtype.name != "f32":
+            raise self.unsupported("linear resizing", self.x)
+        return self.pixels("", """
+            const float upper = line0[left + c] * (1.0f - across) + line0[right + c] * across;
+            const float lower = line1[left + c] * (1.0f - across) + line1[right + c] * across;
+            out[c] = upper * (1.0f - down) + lower * down;
+        """)
 
 
 @lowers(ops.Resize)
@@ -191,16 +236,22 @@ def lower_resize(op: ops.Resize, low: Lowering) -> None:
     rows, height = (0, op.out.shape[1]), op.x.shape[1]
     if op.mode == "nearest":
         (row_table, row_repeat), (column_table, column_repeat) = (
-            _nearest(op.nearest_sources(axis), low, f"{name}.{axis}") for axis in ("rows", "columns"))
+            _nearest(op.nearest_sources(axis), low, f"{name}.{axis}") for axis in AXES)
         low.emit(ResizeNearest(x, row_table, column_table, y, rows, height, rows[1], row_repeat, column_repeat))
         return
-    tables = []
-    for axis in ("rows", "columns"):
-        first, _, weight = op.linear_sources(axis)
-        tables.append((low.const(f"{name}.{axis}.first", first.astype(I32.numpy)),
-                       low.const(f"{name}.{axis}.weight", weight.astype(np.float32))))
-    (row_first, row_weight), (column_first, column_weight) = tables
+    weights = [op.linear_sources(axis)[2] for axis in AXES]
+    row_first, row_weight, column_first, column_weight = bilinear_tables(op, weights, low)
     low.emit(ResizeLinear(x, row_first, row_weight, column_first, column_weight, y, rows, height))
+
+
+def bilinear_tables(op: Resampling, weights: Sequence[Array], low: Lowering) -> list[Value]:
+    """Constants: the first row for each row, its `weights`, and the same for columns."""
+    tables: list[Value] = []
+    for axis, weight in zip(AXES, weights, strict=True):
+        first = op.linear_sources(axis)[0]
+        tables += [low.const(f"{op.out.name}.{axis}.first", first.astype(I32.numpy)),
+                   low.const(f"{op.out.name}.{axis}.weight", weight)]
+    return tables
 
 
 def _nearest(sources: Array, low: Lowering, name: str) -> tuple[Value | None, int]:

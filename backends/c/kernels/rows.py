@@ -333,7 +333,7 @@ def _images(op: Op) -> bool:
 
 
 streams(ops.Conv2D, ops.DepthwiseConv2D, ops.ConvTranspose2D, ops.MaxPool, ops.AvgPool, ops.Resize,
-        ops.QConv2D, ops.QDepthwiseConv2D, ops.QAvgPool, where=_images)
+        ops.QConv2D, ops.QDepthwiseConv2D, ops.QAvgPool, ops.QResize, where=_images)
 streams(ops.Relu, ops.Clip, ops.LeakyRelu, ops.Sigmoid, ops.Tanh, ops.HardSigmoid, ops.HardSwish, ops.Elu, ops.Selu,
         ops.Softplus, ops.Softsign, ops.Gelu, ops.Erf, ops.Exp, ops.Log, ops.Sqrt, ops.Neg, ops.Abs, ops.Reciprocal,
         ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.Lookup, where=_images)
