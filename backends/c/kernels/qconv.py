@@ -23,6 +23,7 @@ from tinyir.ops.quant import quant_of
 from ..text import fill
 from .blocking import Columns, Strip, strips
 from .dsp_conv import lower_conv2d_dsp
+from .dsp_winograd import lower_conv2d_winograd
 from .mve_conv import lower_conv2d_mve
 from .qborder import Cases, border_bias, cases_of, row_reach, worth_folding
 from .qrequant import stored_from_sums, sum_range
@@ -252,13 +253,17 @@ def choose_pixels(width: int) -> int:
     return min(2, width)
 
 
+_INSTEAD = lower_conv2d_mve, lower_conv2d_winograd, lower_conv2d_dsp, lower_conv2d_swar
+"""What computes convolutions where the core, and the layer, allow."""
+
+
 @lowers(QConv2D)
 def lower_conv2d(op: QConv2D, low: Lowering) -> None:
     """Fold the zero points, prove the requantisation and compute all rows."""
     height, width, outputs = op.out.shape[1:]
     weight = differences(op.weight, op)
     bias = None if op.bias is None else elements(op.bias, op)
-    if any(lower(op, weight, bias, low) for lower in (lower_conv2d_mve, lower_conv2d_dsp, lower_conv2d_swar)):
+    if any(lower(op, weight, bias, low) for lower in _INSTEAD):
         return
     taps = RowTaps(op.x.shape[1], height, op.kernel[0], op.stride[0], op.dilation[0], op.pad[0])
     columns = Columns(op.x.shape[2], width, op.kernel[1], op.stride[1], op.dilation[1], op.pad[1])
