@@ -186,7 +186,7 @@ def test_only_where_wanted() -> None:
 
 @pytest.mark.parametrize(("sizes", "pays"), [
     ((16, 16, 32, 32), True), ((64, 64, 8, 8), True), ((64, 64, 8, 1), True), ((16, 16, 32, 1), False),
-    ((16, 16, 1, 1), False), ((4, 1, 32, 32), False)])
+    ((16, 16, 1, 1), False), ((4, 1, 1, 32), False)])
 def test_pays(sizes: tuple[int, int, int, int], pays: bool) -> None:
     assert winograd_pays(*sizes) == pays
 
