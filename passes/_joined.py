@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from tinyir.ir import Argument, Const, Value
 from tinyir.opdef import Op
-from tinyir.ops import Concat, Reinterpret, Reshape
+from tinyir.ops import Concat, Insert, Reinterpret, Reshape, Yield
 
 from ._streamable import can_stream
 
@@ -56,7 +56,8 @@ def overwritten(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Valu
         if len(op.results) != 1 or root_of(op.out, roots) not in owned or isinstance(op, _SAME_BYTES) or can_stream(op):
             continue
         operands = [root_of(value, roots) for index in op.reuses() if (value := op.operands[index]) is not None]
-        taken = next((v for v in operands if v not in owned and readers[v] == {op} and _same_layout(v, op.out)), None)
+        taken = next((value for value in operands if value not in owned and readers.get(value) == {op}
+                      and _same_layout(value, op.out)), None)
         if taken is not None:
             owned.add(taken)
             found.append(taken)
@@ -64,12 +65,13 @@ def overwritten(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Valu
 
 
 def _readers(ops: Sequence[Op], roots: Mapping[Value, Value]) -> dict[Value, set[Op]]:
-    """For each value: which of `ops` read its bytes, or have an op in them that does."""
+    """For each value: which of `ops` read its bytes, or have an op in them that does. What names it anew does not."""
     found: dict[Value, set[Op]] = {}
     for top in ops:
         for op in (top, *(inner for region in top.regions for inner in region.walk())):
-            for value in op.reads if not isinstance(op, _SAME_BYTES) else ():
-                found.setdefault(root_of(value, roots), set()).add(top)
+            for value in op.reads if not isinstance(op, (*_SAME_BYTES, Yield)) else ():
+                if not isinstance(op, Insert) or value is not op.whole:
+                    found.setdefault(root_of(value, roots), set()).add(top)
     return found
 
 
@@ -91,7 +93,7 @@ def joined_parts(ops: Sequence[Op], results: Sequence[Value], roots: Mapping[Val
     for op in concats:
         parts = [root_of(value, roots) for value in op.inputs]
         alone = all(uses[part] == 1 and part not in returned | lost and not isinstance(part, (Argument, Const))
-                    and (op.out not in lost or readers[part] == {op}) for part in parts)
+                    and (op.out not in lost or readers.get(part) == {op}) for part in parts)
         axis = op.axis % op.out.type.rank
         if alone and all(extent == 1 for extent in op.out.shape[:axis]):
             begin = 0

@@ -69,6 +69,17 @@ def test_what_lies_in_an_output(case: str) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("before", ["stream{cuts=b},", "patch{grid=2x2,until=b},",
+                                    "patch{grid=1x2,rows=1,until=b},"])
+def test_parts_that_regions_compute(before: str) -> None:
+    """Row by row, or by tiles: what they are planned to need is what they need."""
+    text = _HEADS.format(ops=CASES["parts"][0], results=CASES["parts"][1])
+    module = parse(text)
+    PassManager(parse_pipeline(f"{before}lower-to-mem,plan-arena")).run(module)
+    assert not {"a", "b", "all"} & slots(module)
+    np.testing.assert_allclose(run(module, [image()])[0], run(parse(text), [image()])[0], rtol=1e-5, atol=1e-6)
+
+
 def test_arguments_are_not_written() -> None:
     text = """
 module @net {
