@@ -5,7 +5,8 @@
     an operand and a result               at one place, if an element-wise kernel may work there (`tinyir.in_place`)
 
 Kernels work in place where that makes the arena smaller: all that may, or, as two slots that become one block are
-harder to place, only those without which more would be needed than is possible.
+harder to place, only those without which more would be needed than is possible. Loops that are no harder to place than
+another one, as strips are, take its places (`_twin_loops`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tinyir.ops import Slot
 from tinyir.overlap import SlotPairs, least_distances
 from tinyir.placement import DEFAULT_NODES, Block, Pairs, Placement, load, part_of, place, without_chains
 
+from ._twin_loops import twins_of
 from .liveness import Interval
 
 __all__ = ["Sharing", "check_given", "place_slots", "sharing_of"]
@@ -28,26 +30,41 @@ __all__ = ["Sharing", "check_given", "place_slots", "sharing_of"]
 @dataclass(frozen=True)
 class Sharing:
     """Pairs of slots that may have bytes in common though they meet: (upper, lower) with a distance, (operand, result).
+    And slots that may lie where another one does, whose places are harder to find.
     """
 
     distances: SlotPairs = field(default_factory=dict)
     in_place: Sequence[tuple[Slot, Slot]] = ()
+    twins: Mapping[Slot, Slot] = field(default_factory=dict)
 
 
 def sharing_of(module: Module, intervals: Sequence[Interval]) -> Sharing:
     """What the slots of a module may share."""
-    sharing = Sharing({}, [])
+    distances: SlotPairs = {}
+    in_place: list[tuple[Slot, Slot]] = []
+    twins: dict[Slot, Slot] = {}
     for name, func in module.funcs.items():
-        lives = {i.slot: (i.first, i.last) for i in intervals if i.func == name}
-        sharing.distances.update(least_distances(func.block, lives))
-        sharing = replace(sharing, in_place=[*sharing.in_place, *in_place_pairs(func.block, lives)])
-    return sharing
+        mine = [i for i in intervals if i.func == name]
+        lives = {i.slot: (i.first, i.last) for i in mine}
+        slide, same = least_distances(func.block, lives), in_place_pairs(func.block, lives)
+        distances.update(slide)
+        in_place += same
+        for arena in module.arenas.values():
+            twins.update(twins_of(func.block, [i for i in mine if i.slot.arena is arena], slide, same))
+    return Sharing(distances, in_place, twins)
 
 
 def place_slots(intervals: Sequence[Interval], align: int, nodes: int = DEFAULT_NODES,
                 sharing: Sharing | None = None) -> Placement:
     """An offset in bytes for the slot of each interval. Functions of a module never run at the same time."""
     sharing = sharing or Sharing()
+    searched = [i for i in intervals if i.slot not in sharing.twins]
+    found = _placed(searched, align, nodes, sharing)
+    offset = {i.slot: place for i, place in zip(searched, found.offsets, strict=True)}
+    return replace(found, offsets=tuple(offset[sharing.twins.get(i.slot, i.slot)] for i in intervals))
+
+
+def _placed(intervals: Sequence[Interval], align: int, nodes: int, sharing: Sharing) -> Placement:
     apart = _Problem.of(intervals, sharing, {})
     leader = _merged(intervals, sharing)
     if not leader:
