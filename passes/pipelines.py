@@ -8,7 +8,8 @@
 -O2 is the default: what -O1 does, and then a schedule, the one with the least RAM among those that compute nothing
     twice and are at most 5 % slower than the fastest, by modelled instructions: layers row by row, in strips, or for
     some channels at a time, in the order that needs the least.
--O3 takes the fastest of these schedules, -Os the one with the least code; --ram limits either.
+-O3 takes the fastest of these schedules, with weights in a form that takes more room where that is faster; -Os the one
+    with the least code; --ram limits either.
 
 In front of these, for --quantize int8:
 quantize-int8 brings a float model to the form that integers want (activations stay ops of their own: they say where a
@@ -30,7 +31,7 @@ _LEVELS = {
     "O0": f"fuse-quantized,layout-nhwc{{push=false}},{_LOWER}",
     "O1": f"{_LAYOUT},{_FUSE},{_LOWER}",
     "O2": f"{_LAYOUT},{_FUSE},order,schedule{{speed=5%}},{_FIT}",
-    "O3": f"{_LAYOUT},{_FUSE},order,schedule{{ram=any}},{_FIT}",
+    "O3": f"{_LAYOUT},{_FUSE},order,schedule{{ram=any,weights=fast}},{_FIT}",
     "Os": f"{_LAYOUT},{_FUSE},order,schedule{{ram=any,flash=min}},{_FIT}",
 }
 

@@ -7,6 +7,7 @@
     schedule{ram=64K,flash=256K} ... into both: constants, and code as it is estimated
     schedule{ram=any}            the fastest
     schedule{ram=any,flash=min}  the one with the least code
+    schedule{ram=any,weights=fast}   the fastest, where weights may take more room for it
 
 Every provider of ways (`_ways`) is asked how parts of the network can be run; `_front` finds the points that no other
 beats in peak bytes, multiply-accumulates, modelled instructions and bytes of code. That is done on copies of the
@@ -32,6 +33,7 @@ from tinyir.ops import Pull
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import WAYS, load_plugins
 
+from ._fast_weights import allow_fast_weights, fast_weights_pay, has_fast_weights
 from ._front import Point, apply_ways, front_of
 from ._stored import Memory
 from ._trial import Sizes, trial_sizes
@@ -61,8 +63,9 @@ class Candidate:
     def describe(self) -> list[str]:
         """A line for each group of ops that does not run op by op."""
         ops = Memory(self.func, 1).ops
-        return [f"{_span(ops[w.first:w.end])}: {w.text}, {w.peak:,} bytes" for w in self.point.ways
-                if w.apply is not None]
+        lines = [f"{_span(ops[w.first:w.end])}: {w.text}, {w.peak:,} bytes" for w in self.point.ways
+                 if w.apply is not None]
+        return [*lines, "weights in a larger form that is faster"] if has_fast_weights(self.module) else lines
 
     def applied(self) -> Module:
         """A copy of the module that is run like that."""
@@ -88,6 +91,7 @@ class Schedule(Pass):
     speed: str = option("any", "how much slower than the fastest schedule it may be, by modelled instructions: 5%")
     macs: str = option("0%", "how many of the multiply-accumulates may be computed again")
     scan: Literal["rows", "columns", "best"] = option("best", "the direction in which images are gone through")
+    weights: Literal["plain", "fast"] = option("plain", "fast: they may take more room where that is faster")
     ways: str = option("", "names of the providers of ways to ask, a/b/c; default: all that there are")
 
     def run(self, module: Module, ctx: Context) -> None:
@@ -105,7 +109,7 @@ class Schedule(Pass):
                 ctx.stat(f"bytes-by-{scan}", min(one.point.peak for one in tried if one.scan == scan))
             _tell(tried[0], points, chosen, ctx)
             copy = chosen.applied()
-            module.funcs, module.consts = copy.funcs, copy.consts
+            module.funcs, module.consts, module.attrs = copy.funcs, copy.consts, copy.attrs
             module.version += 1
 
     def _scratch(self, limits: Sizes) -> str | int:
@@ -122,12 +126,15 @@ class Schedule(Pass):
             -> list[Candidate]:
         """The points of all fronts; the first is the module as it is, op by op."""
         found: list[Candidate] = []
-        for scan in ("layers", "rows", "columns"):
+        kinds = (False, True) if self._faster(module, module.funcs[name], ctx) else (False,)
+        for scan, fast in [(scan, fast) for scan in ("layers", "rows", "columns") for fast in kinds]:
             if self.scan not in (scan, "best") and scan != "layers":
                 continue
             if scan == "columns" and any(isinstance(op, Pull) for op in module.walk()):
                 continue  # the rows come one after the other
             copy, _ = clone_module(module)
+            if fast:
+                allow_fast_weights(copy)
             func = _prepared(copy, name, scan, ctx)
             scratch = module.attrs["scratch"]
             scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=scratch != "full",
@@ -136,6 +143,10 @@ class Schedule(Pass):
             points = front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops)))
             found += [Candidate(scan, copy, func, point) for point in points]
         return found
+
+    def _faster(self, module: Module, func: Func, ctx: Context) -> bool:
+        """Whether to look at larger weights as well."""
+        return self.weights == "fast" and self.flash != "min" and fast_weights_pay(module, func, ctx.target)
 
     def _chosen(self, points: list[Candidate], limits: Sizes, speed: float | None, name: str, ctx: Context) \
             -> Candidate:

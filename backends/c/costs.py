@@ -31,6 +31,7 @@ from .kernels.dsp_conv import ConvDsp
 from .kernels.dsp_depthwise import DepthwiseDsp
 from .kernels.dsp_planes import PIXELS
 from .kernels.dsp_triples import groups_of
+from .kernels.dsp_winograd import PLACES, TILES, ConvWinograd
 from .kernels.mve_conv import ConvMve
 from .kernels.mve_depthwise import DepthwiseMve
 from .kernels.qconv import ConvS8
@@ -78,6 +79,8 @@ def work_of(kernel: Kernel) -> Work:
         return _conv_dsp(kernel)
     if isinstance(kernel, DepthwiseDsp):
         return _depthwise_dsp(kernel)
+    if isinstance(kernel, ConvWinograd):
+        return _conv_winograd(kernel)
     if isinstance(kernel, (ConvMve, DepthwiseMve)):
         return _conv_mve(kernel) if isinstance(kernel, ConvMve) else _depthwise_mve(kernel)
     if isinstance(kernel, RowKernel):
@@ -117,6 +120,31 @@ def _conv_dsp(kernel: ConvDsp) -> Work:
     gathered = images * rows * width * kernel.steps * 4
     return Work(images * calls, images * rows, round(runs * columns), gathered, computed * outputs,
                 computed * outputs * kernel.steps * 4, round(runs * columns) * outputs * kernel.steps)
+
+
+def _conv_winograd(kernel: ConvWinograd) -> Work:
+    """Four tiles at a time, which go on from two rows to the next two of a call: products for two channels at each of
+    their places.
+    """
+    images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
+    twos = (-(-rows // calls) + 1) // 2
+    columns = images * calls * -(-twos * kernel.tiles // TILES)
+    channels, pairs = kernel.x.shape[3], -(-kernel.y.shape[3] // 2)
+    products = columns * TILES * PLACES
+    return Work(images * calls, images * calls * twos, columns, products * channels, 2 * pairs * 4 * TILES * columns,
+                products * 2 * pairs * channels, columns * PLACES * pairs)
+
+
+def _conv_mve(kernel: ConvMve) -> Work:
+    """Four pixels at a time, 16 inputs at a time."""
+    images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
+    width, outputs = kernel.y.shape[2:]
+    runs = images * _runs(kernel, rows, calls)
+    run = -(-images * rows * width // runs)
+    blocks, computed = runs * -(-run // kernel.pixels), runs * (_of_four(run) if kernel.pixels == 4 else run)
+    sixteens = -(-kernel.inputs // 16)
+    return Work(images * calls, images * rows, blocks, images * rows * width * kernel.inputs, blocks * 4 * outputs,
+                computed * outputs * sixteens * 16, blocks * outputs)
 
 
 def _conv_mve(kernel: ConvMve) -> Work:

@@ -31,6 +31,7 @@ from tinyc.tools.driver import Compiled, Job, compile_job
 
 from tinyir.diag import CompileError
 from tinyir.registry import PIPELINES, load_plugins
+from tinyir.target import target_named
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[2] / "shared" / "models"
@@ -54,7 +55,9 @@ SHARED = {"cortex-m7": "cortex-m4", "cortex-m33": "cortex-m4"}
 CORES = {"generic": "cortex-m33"}
 """What C for no core in particular is counted on."""
 SCHEDULES = {"layer by layer": "", "rows": "stream{rows=1}", "two rows": "stream{rows=2}",
-             "four rows": "stream{rows=4}"}
+             "four rows": "stream{rows=4}", "fast weights": "schedule{ram=any,weights=fast,ways=whole}"}
+_LARGER = "fast weights"
+"""Of use on cores with other kernels for it only."""
 _FLOOR = 1e-3
 """A kernel's error counts relative to its instructions and to this share of the model's."""
 _USUAL = (60.0, 20.0, 5.0, 2.0, 1.0, 6.0, 1.0)
@@ -124,7 +127,8 @@ def count_all(targets: Sequence[str]) -> tuple[list[Sample], list[Code]]:
     """All runs; a model that a target cannot run is said so and left out."""
     found: list[Sample] = []
     codes: list[Code] = []
-    for target, model, schedule in ((t, m, s) for t in targets for m in TARGETS[t] for s in SCHEDULES):
+    for target, model, schedule in ((t, m, s) for t in targets for m in TARGETS[t] for s in SCHEDULES
+                                    if s != _LARGER or target_named(t).dsp):
         begin = time.monotonic()
         try:
             samples, code = count(model, target, schedule)

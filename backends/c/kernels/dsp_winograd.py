@@ -31,13 +31,14 @@ from .base import RowKernel
 from .dsp_pack import Plan, Scalings, offset_of, plan_layer, stored_values
 from .taps import RowTaps, clipped_pad, factor
 
-__all__ = ["ConvWinograd", "lower_conv2d_winograd", "winograd_pays"]
+__all__ = ["PLACES", "TILES", "ConvWinograd", "lower_conv2d_winograd", "winograd_pays"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
-_TILES = 4
+TILES = 4
 """Tiles of a column."""
-_PLACES = 16
+PLACES = 16
+"""Products of a tile for each channel."""
 _TRANSFORM = np.array([[1, 1, 1], [1, -1, 1], [2, 0, 0], [0, 0, 2]])
 """2G, its rows in the order of places: 1, 2, 0, 3."""
 _FACTOR = 2
@@ -176,7 +177,7 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
 
     def _ends_text(self) -> str:
         """`tiles` of this row, with those that fill up the last column."""
-        if self.tiles % _TILES == 0:
+        if self.tiles % TILES == 0:
             return f"const int32_t tiles = {self.tiles};"
         return fill("""
             const int32_t left = (row_end - row_begin + 1) / 2 * {tiles} % 4;
@@ -186,14 +187,14 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
     def _places_text(self) -> str:
         """Where the results of a tile go."""
         width, outputs = self.y.shape[2:]
-        filled = self.tiles % _TILES > 0
+        filled = self.tiles % TILES > 0
         lines = [f"const int32_t at = 2 * tile * {outputs};"]
         for k, (start, there) in enumerate((("out", []), ("below", ["below != NULL"])) * 2):
             beside = f" + {outputs}" if k > 1 else ""
             column = "2 * tile + 1" if k > 1 else "2 * tile"
             limits = there + [f"{column} < {width}"] * (filled or (k > 1 and width % 2 > 0))
             place = f"{start} + at{beside}"
-            index = f"filled + {_TILES * k}" if k else "filled"
+            index = f"filled + {TILES * k}" if k else "filled"
             lines.append(f"places[{index}] = {' && '.join(limits)} ? {place} : spare;" if limits else
                          f"places[{index}] = {place};")
         return "\n".join(lines)
@@ -201,7 +202,7 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
 
 def _column_words(channels: int) -> int:
     """Words of scratch for the inputs of four tiles."""
-    return _PLACES * channels // 2 * _TILES
+    return PLACES * channels // 2 * TILES
 
 
 def _spare_at(width: int, channels: int) -> int:
@@ -253,7 +254,7 @@ def transformed(weight: Array) -> Array:
 def _words_of(places: Array) -> Array:
     """Words [O, 16 * C / 2] u32 of weights [O, 4, 4, C]: channels 0 and 2, then 1 and 3 of each four."""
     outputs, channels = len(places), places.shape[3]
-    fours = places.astype(np.int16).reshape(outputs, _PLACES, channels // 4, 2, 2).swapaxes(3, 4)
+    fours = places.astype(np.int16).reshape(outputs, PLACES, channels // 4, 2, 2).swapaxes(3, 4)
     return np.ascontiguousarray(fours).view(np.uint32).reshape(outputs, -1)
 
 
@@ -263,7 +264,7 @@ def winograd_pays(inputs: int, outputs: int, width: int, rows: int) -> bool:
     23 for each four inputs; and to transform 4 * 4 inputs, or to gather windows.
     """
     steps, pairs = inputs // 4, -(-outputs // 2)
-    columns = -(-rows // 2) * -(-width // 2) / _TILES
+    columns = -(-rows // 2) * -(-width // 2) / TILES
     tiled = columns * (pairs * (480 + 352 * steps) + 680 * steps + 250)
     direct = rows * width / 4 * (pairs * (65 + 207 * steps) + 86 * steps + 300)
     return tiled < direct

@@ -1,0 +1,89 @@
+"""schedule{weights=fast}: weights take more room where that is faster, the core has a use for it, and limits allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyir.interp import run
+from tinyir.ir import Argument, Array, Block, Func, Module
+from tinyir.ops import QConv2D, Return
+from tinyir.pass_manager import Context, PassManager, parse_pipeline
+from tinyir.target import target_named
+from tinyir.types import I8, Quant, TensorType
+
+SHAPE = 1, 12, 12, 16
+LARGER = "k.conv2d_winograd"
+
+
+def network() -> Module:
+    """Two 3x3 convolutions of 16 channels."""
+    rng = np.random.default_rng(0)
+    quant = Quant((0.02,), (-3,))
+    module = Module("net", "quant")
+    value: Any = Argument(TensorType(SHAPE, I8, quant), "x")
+    block = Block([value])
+    for name in ("a", "b"):
+        weight = rng.integers(-127, 128, (16, 3, 3, 16)).astype(np.int8)
+        const = module.add_const(name, weight, type_=TensorType(weight.shape, I8, Quant((0.01,) * 16, (0,) * 16, 0)))
+        layer = QConv2D(value, const, None, TensorType(SHAPE, I8, Quant((0.5,), (1,))), pad=(1, 1, 1, 1))
+        block.append(layer)
+        value = layer.out
+    block.append(Return((value,)))
+    module.funcs["main"] = Func("main", block, result_names=("y",))
+    return module
+
+
+def scheduled(options: str, target: str = "cortex-m4") -> Module:
+    module = network()
+    passes = parse_pipeline(f"schedule{{{options}}},expand-patches,lower-to-mem,fit-scratch,plan-arena")
+    PassManager(passes).run(module, Context(target_named(target)))
+    return module
+
+
+def kernels(module: Module) -> list[str]:
+    return [op.opname for op in module.walk() if op.opname.startswith("k.conv")]
+
+
+def const_bytes(module: Module) -> int:
+    return sum(const.type.size_bytes for const in module.consts.values())
+
+
+def answers(module: Module) -> Array:
+    x = np.random.default_rng(1).integers(-128, 128, SHAPE).astype(np.int8)
+    return run(module, [x])[0]
+
+
+def test_fastest() -> None:
+    plain, fast = scheduled("ram=any"), scheduled("ram=any,weights=fast")
+    assert kernels(plain) == ["k.conv2d_dsp"] * 2
+    assert kernels(fast) == [LARGER] * 2
+    assert const_bytes(fast) > 3 * const_bytes(plain)
+    assert np.array_equal(answers(plain), answers(network()))
+    assert np.array_equal(answers(fast), answers(network()))
+
+
+@pytest.mark.parametrize("options", ["ram=any,flash=min,weights=fast", "ram=any,flash=16K,weights=fast", "ram=min"])
+def test_too_large(options: str) -> None:
+    assert LARGER not in kernels(scheduled(options))
+
+
+@pytest.mark.parametrize("target", ["generic", "cortex-m0plus", "cortex-m55", "rv32imc"])
+def test_no_kernel_for_it(target: str) -> None:
+    fast = scheduled("ram=any,weights=fast", target)
+    assert "weights" not in fast.attrs
+    assert kernels(fast) == kernels(scheduled("ram=any", target))
+
+
+def test_least_ram_goes_on() -> None:
+    """Within a limit rows stream, and the answer is the same."""
+    whole = scheduled("ram=any,weights=fast")
+    limit = whole.arenas["arena"].size
+    assert limit is not None
+    less = scheduled(f"ram={limit - 2048},weights=fast")
+    size = less.arenas["arena"].size
+    assert size is not None
+    assert size <= limit - 2048
+    assert np.array_equal(answers(less), answers(network()))
