@@ -58,12 +58,12 @@ class Target:
 _ALL = (
     Target("generic", "portable C99, no assumption about the core", float_registers=16),
     Target("host", "this machine: vectors of 8 floats, best built with -O3 -march=native", 16, 8, True, 32),
-    Target("cortex-m0plus", "Armv6-M, no FPU", costs=_M0PLUS, align=4),
+    Target("cortex-m0plus", "Armv6-M, no FPU", costs=_M0PLUS, align=4, word_channels=1),
     Target("cortex-m4", "Armv7E-M with DSP and single-precision FPU", 32, 1, True, dsp=True, costs=_M4, align=4),
     Target("cortex-m7", "Armv7E-M with DSP and single-precision FPU, dual issue", 32, 1, True, dsp=True, align=8),
     Target("cortex-m33", "Armv8-M mainline with DSP and single-precision FPU", 32, 1, True, dsp=True, align=4),
     Target("cortex-m55", "Armv8.1-M with DSP, FPU and vectors (MVE)", 32, 1, True, dsp=True, mve=True, align=8),
-    Target("rv32imc", "RISC-V, 32-bit integers, no FPU", align=4),
+    Target("rv32imc", "RISC-V, 32-bit integers, no FPU", align=4, word_channels=2),
 )
 TARGETS: dict[str, Target] = {t.name: t for t in _ALL}
 

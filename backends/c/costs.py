@@ -37,6 +37,8 @@ from .kernels.mve_depthwise import DepthwiseMve
 from .kernels.qconv import ConvS8
 from .kernels.qdepthwise import DepthwiseS8
 from .kernels.qeltwise import PairRowsS8, PairS8
+from .kernels.swar_conv import PIXELS as COLUMN
+from .kernels.swar_conv import ConvSwar
 from .library import needed
 
 __all__ = ["QUANTITIES", "Work", "coefficients_of", "functions_of", "parents_of", "text_size", "variant_of", "work_of"]
@@ -83,6 +85,8 @@ def work_of(kernel: Kernel) -> Work:
         return _conv_winograd(kernel)
     if isinstance(kernel, (ConvMve, DepthwiseMve)):
         return _conv_mve(kernel) if isinstance(kernel, ConvMve) else _depthwise_mve(kernel)
+    if isinstance(kernel, ConvSwar):
+        return _conv_swar(kernel)
     if isinstance(kernel, RowKernel):
         found = _by_rows(kernel)
         return replace(found, loads=_loads(kernel)) if isinstance(kernel, _BLOCKED) else found
@@ -147,16 +151,15 @@ def _conv_mve(kernel: ConvMve) -> Work:
                 computed * outputs * sixteens * 16, blocks * outputs)
 
 
-def _conv_mve(kernel: ConvMve) -> Work:
-    """Four pixels at a time, 16 inputs at a time."""
+def _conv_swar(kernel: ConvSwar) -> Work:
+    """Columns of four pixels; what is loaded are the segments of all output channels."""
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, outputs = kernel.y.shape[2:]
     runs = images * _runs(kernel, rows, calls)
-    run = -(-images * rows * width // runs)
-    blocks, computed = runs * -(-run // kernel.pixels), runs * (_of_four(run) if kernel.pixels == 4 else run)
-    sixteens = -(-kernel.inputs // 16)
-    return Work(images * calls, images * rows, blocks, images * rows * width * kernel.inputs, blocks * 4 * outputs,
-                computed * outputs * sixteens * 16, blocks * outputs)
+    pixels = images * rows * width
+    columns = runs * -(-pixels // runs // COLUMN)
+    return Work(images * calls, images * rows, columns, pixels * kernel.inputs, pixels * outputs,
+                columns * COLUMN * outputs * kernel.inputs, columns * kernel.segment_count())
 
 
 def _of_four(pixels: int) -> int:
@@ -176,7 +179,7 @@ def _depthwise_mve(kernel: DepthwiseMve) -> Work:
                 results * fours[0] * fours[1] * 16)
 
 
-def _runs(kernel: ConvDsp | ConvMve, rows: int, calls: int) -> int:
+def _runs(kernel: ConvDsp | ConvMve | ConvSwar, rows: int, calls: int) -> int:
     """How many runs of pixels that lie behind each other the rows are; rings cut them where they end."""
     if not kernel.pointwise:
         return rows if kernel.is_parted("y") else calls

@@ -1,6 +1,6 @@
 """The inner part of convolutions on cores that multiply 32-bit integers and no more: columns of four pixels.
 
-    segments = tc_swar_sums_1(column, weights, starts, segments, channels, sums)
+    tc_swar_sums_1(column, weights, starts, segments, channels, sums)
 
 A *column* holds the inputs of four output pixels: for each input two words, pixels 0 and 1 in the halves of the first,
 pixels 2 and 3 in those of the second, so that a multiplication by a weight is two (`swar_pack` says when that is
@@ -19,10 +19,12 @@ from ..library import family
 from ..text import fill
 from .dsp_text import asm_function
 
-__all__ = ["spread_text", "sums_text", "window_text"]
+__all__ = ["sums_text"]
 
 _GUARD = "!defined(TINYC_NO_ASM) && defined(__thumb__) && defined(__ARM_ARCH)"
 _SPOILED = "r0 r1 r2 r3 r12 lr cc memory"
+_RISCV = "!defined(TINYC_NO_ASM) && defined(__riscv_mul) && __riscv_xlen == 32 && !defined(__riscv_abi_rve)"
+_RISCV_SPOILED = "a0 a1 a2 a3 a4 a5 a6 a7 t0 t1 t2 t3 t4 t5 t6 memory"
 
 _ONE = """
     .syntax unified
@@ -91,7 +93,6 @@ _ONE = """
     subs    r2, r2, #1
     str     r2, [sp, #12]
     bne     1b
-    movs    r0, r5
     add     sp, sp, #16
     pop     {r4-r7}
     mov     r8, r4
@@ -110,8 +111,98 @@ _ONE_STEP = """
     adds    r7, r7, r3
 """
 
+_TWO = """
+    addi    sp, sp, -48
+    sw      s0, 0(sp)
+    sw      s1, 4(sp)
+    sw      s2, 8(sp)
+    sw      s3, 12(sp)
+    sw      s4, 16(sp)
+    sw      s5, 20(sp)
+    sw      s6, 24(sp)
+    sw      s7, 28(sp)
+    sw      s8, 32(sp)
+    sw      s9, 36(sp)
+    sw      s10, 40(sp)
+    sw      s11, 44(sp)
+    lui     s10, 8
+1:                                              // two channels
+    mv      a6, a0
+    mv      a7, a1
+    lw      s0, 0(a2)                           // sums of words
+    lw      s1, 4(a2)                           // upper sums
+    lw      s2, 8(a2)
+    lw      s3, 12(a2)
+    mv      s4, s0
+    mv      s5, s1
+    mv      s6, s2
+    mv      s7, s3
+    j       4f
+2:                                              // the first two inputs of a segment
+{first}
+{next}
+    beq     a6, s8, 3f
+20:                                             // two inputs
+{step}
+{next}
+    bne     a6, s8, 20b
+3:                                              // the end of a segment
+    add     s0, s0, t0
+    add     s4, s4, t1
+    add     s2, s2, t2
+    add     s6, s6, t3
+    srai    t0, t0, 16
+    srai    t1, t1, 16
+    srai    t2, t2, 16
+    srai    t3, t3, 16
+    add     s1, s1, t0
+    add     s5, s5, t1
+    add     s3, s3, t2
+    add     s7, s7, t3
+4:  lbu     s8, 0(a3)
+    addi    a3, a3, 1
+    slli    s8, s8, 4
+    add     s8, s8, a6                          // the end of the next one
+    bne     s8, a6, 2b
+    slli    t0, s1, 16
+    slli    t1, s5, 16
+    slli    t2, s3, 16
+    slli    t3, s7, 16
+    sub     s0, s0, t0
+    sub     s4, s4, t1
+    sub     s2, s2, t2
+    sub     s6, s6, t3
+    sw      s0, 0(a5)
+    sw      s1, 4(a5)
+    sw      s4, 8(a5)
+    sw      s5, 12(a5)
+    sw      s2, 16(a5)
+    sw      s3, 20(a5)
+    sw      s6, 24(a5)
+    sw      s7, 28(a5)
+    addi    a1, a1, 2
+    addi    a2, a2, 16
+    addi    a5, a5, 32
+    addi    a4, a4, -2
+    bgtz    a4, 1b
+    lw      s0, 0(sp)
+    lw      s1, 4(sp)
+    lw      s2, 8(sp)
+    lw      s3, 12(sp)
+    lw      s4, 16(sp)
+    lw      s5, 20(sp)
+    lw      s6, 24(sp)
+    lw      s7, 28(sp)
+    lw      s8, 32(sp)
+    lw      s9, 36(sp)
+    lw      s10, 40(sp)
+    lw      s11, 44(sp)
+    addi    sp, sp, 48
+    ret
+"""
+
 _SUMS = """
-    for (; channels > 0; channels -= {together}, weights += {together}, starts += 2 * {together}, sums += 4 * {together}) {
+    for (; channels > 0; channels -= {together}) {
         const uint32_t *x = column;
         const int8_t *w = weights;
         {begin}
@@ -125,22 +216,36 @@ _SUMS = """
             {close}
         }
         {stores}
+        weights += {together};
+        starts += 2 * {together};
+        sums += 4 * {together};
     }
-    return segments;
 """
 
 
 @family(r"swar_sums_([12])")
 def sums_text(name: str, together: str) -> str:
     """The C of tc_swar_sums_<channels at a time>."""
-    comment = "/* Sums of four pixels for some channels of a block; returns where the segments of the next ones are. */"
-    head = (f"const uint8_t *tc_{name}(const uint32_t *column, const int8_t *weights,\n    const uint32_t *starts, "
+    comment = "/* Sums of four pixels, one after the other, for some channels of a block. */"
+    head = (f"void tc_{name}(const uint32_t *column, const int8_t *weights,\n    const uint32_t *starts, "
             "const uint8_t *segments, int32_t channels, int32_t *sums)")
     twin = _twin(int(together))
     if together == "1":
         return asm_function(comment, head, _ONE.replace("{step}\n", _ONE_STEP.lstrip("\n")), twin, _GUARD, _SPOILED)
-    return fill("{comment}\n__attribute__((noinline, unused)) static {head}\n{\n    {twin}\n}", comment=comment,
-                head=head, twin=twin)
+    first, second = _two_inputs(0, "s10"), _two_inputs(1, "")
+    asm = _TWO.replace("{first}\n", first + second).replace("{step}\n", _two_inputs(0, "") + second)
+    asm = asm.replace("{next}\n", "    addi    a6, a6, 16\n    addi    a7, a7, 16\n")
+    return asm_function(comment, head, asm, twin, _RISCV, _RISCV_SPOILED)
+
+
+def _two_inputs(k: int, begin: str) -> str:
+    """Instructions for input `k` of a step: two channels times two words, added to the register `begin`, or to sums."""
+    lines = [f"lb      t4, {8 * k}(a7)", f"lb      t5, {8 * k + 1}(a7)", f"lw      t6, {8 * k}(a6)",
+             f"lw      s9, {8 * k + 4}(a6)"]
+    for total, weight, word, product in (("t0", "t4", "t6", "s11"), ("t2", "t5", "t6", "t6"), ("t1", "t4", "s9", "t4"),
+                                         ("t3", "t5", "s9", "t5")):
+        lines += [f"mul     {product}, {weight}, {word}", f"add     {total}, {begin or total}, {product}"]
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def _twin(together: int) -> str:
@@ -157,48 +262,3 @@ def _twin(together: int) -> str:
                 close="\n".join(f"words{n} += a{n};\nupper{n} += (uint32_t)((int32_t)a{n} >> 16);" for n in names),
                 stores="\n".join(f"sums[{4 * int(n[0]) + 2 * int(n[1])}] = (int32_t)(words{n} - (upper{n} << 16));\n"
                                  f"sums[{4 * int(n[0]) + 2 * int(n[1]) + 1}] = (int32_t)upper{n};" for n in names))
-
-
-@family(r"swar_spread_(i8|u8)")
-def spread_text(name: str, dtype: str) -> str:
-    """The C of tc_swar_spread_<element type>."""
-    value = "(int32_t)*from" if dtype == "i8" else "(int32_t)*from - 128"
-    return fill("""
-        /* `count` stored values of a pixel to its half of every other word: the first pixel of two writes the word. */
-        static __attribute__((noinline, unused)) uint32_t *tc_{name}(const {kind} *from, int32_t count, uint32_t *to,
-            int32_t second)
-        {
-            if (second) {
-                for (const {kind} *end = from + count; from < end; from++, to += 2) {
-                    *to += (uint32_t)({value}) << 16;
-                }
-            } else {
-                for (const {kind} *end = from + count; from < end; from++, to += 2) {
-                    *to = (uint32_t)({value});
-                }
-            }
-            return to;
-        }
-    """, name=name, kind="int8_t" if dtype == "i8" else "uint8_t", value=value)
-
-
-@family(r"swar_window_(i8|u8)")
-def window_text(name: str, dtype: str) -> str:
-    """The C of tc_swar_window_<element type>."""
-    return fill("""
-        /* tc_swar_spread for `length` values of a line of `limit` values from `first` on; what is outside of the line is
-         * `zero`. All is outside where there is no line. */
-        static __attribute__((noinline, unused)) uint32_t *tc_{name}(const {kind} *line, int32_t first, int32_t length,
-            int32_t limit, uint32_t *to, int32_t second, int32_t zero)
-        {
-            const {kind} outside = ({kind})zero;
-            if (line != NULL && first >= 0 && first + length <= limit) {
-                return tc_swar_spread_{dtype}(line + first, length, to, second);
-            }
-            for (int32_t k = first; k < first + length; k++) {
-                const int32_t inside = line != NULL && k >= 0 && k < limit;
-                to = tc_swar_spread_{dtype}(inside ? line + k : &outside, 1, to, second);
-            }
-            return to;
-        }
-    """, name=name, kind="int8_t" if dtype == "i8" else "uint8_t", dtype=dtype)

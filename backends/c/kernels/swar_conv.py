@@ -10,46 +10,61 @@ biases.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast, final
+from dataclasses import dataclass
+from typing import Any, cast, final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
-from tinyir.ir import Array, Value
+from tinyir.ir import Array, Const, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Written
 from tinyir.ops.conv import convolve
+from tinyir.ops.mem import Part
 from tinyir.ops.qconv import QConv2D
 from tinyir.ops.quant import quant_of
 from tinyir.types import U32, BufferType
 
 from ..text import fill
-from .base import RowKernel
 from .dsp_pack import offset_of
 from .qrequant import stored_from_sums, sum_range
 from .qruns import row_runs
 from .qsums import StoresSums, sum_fields
-from .swar_pack import BLOCK, STEP, pack_segments, pack_starts, pack_weights, unpack_weights
-from .taps import RowTaps, clipped_pad, factor
+from .swar_pack import BLOCK, STEP, Packed, pack_layer, unpack_weights, upper_sums
+from .taps import clipped_pad, factor
+from .window import WindowKernel
 
-__all__ = ["PIXELS", "ConvSwar", "lower_conv2d_swar"]
+__all__ = ["PIXELS", "ConvSwar", "lower_conv2d_swar", "packed_constants"]
 
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 PIXELS = 4
 """Of a column."""
+_USUAL_LENGTH = 6
+"""Inputs of a segment."""
+
+
+@dataclass(frozen=True)
+class _Price:
+    """Instructions, counted in the loops: those of `swar_columns`, for `together` channels, and of other kernels."""
+
+    step: float
+    segment: float
+    channel: float
+    gather: float     # a value into a column
+    portable: float   # a multiply-accumulate of the portable kernel
+
+
+_PRICES = {1: _Price(14, 14, 30, 4, 7.5), 2: _Price(23, 18, 60, 3, 3.8)}
 
 
 @final
-class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
+class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8
     weight: Value                           # [blocks, K, 8] i8: see swar_pack
     starts: Value                           # [blocks * 8, 2] u32
-    segments: Value                         # [bytes] u8
+    segments: Value                         # [blocks, bytes] u8
     multiplier: Value | None                # [O] i32
     rounding: Value | None                  # [O] i64
     y: Written                              # [N, ring, OW, O]
@@ -71,8 +86,8 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
     y_base: int = 0
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), self.kernel[0], self.stride[0], self.dilation, self.pad[0])
+    def row_dilation(self) -> int:
+        return self.dilation
 
     @property
     def inputs(self) -> int:
@@ -84,30 +99,28 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
         """Whether output pixel i reads input pixel i and nothing else."""
         return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad)
 
-    def out_height(self) -> int:
-        pads = self.pad[0], self.pad[2]
-        return window_output_extent(self.height, self.kernel[0], self.stride[0], self.dilation, pads)
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), self.kernel[0], self.stride[0], self.dilation, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
-
     def macs(self) -> int:
         rows = self.rows[1] - self.rows[0]
         return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.inputs
+
+    def segment_count(self) -> int:
+        """Segments of all output channels: how often sums are taken apart for a column."""
+        part = self.segments.defining(Part)
+        whole = self.segments if part is None else part.x
+        data = whole.data if isinstance(whole, Const) else None
+        if data is None:  # constants of a text may have no elements
+            return -(-self.y.shape[3] * self.inputs // (_USUAL_LENGTH * self.together))
+        return -(-int(np.count_nonzero(data)) // (1 if part is None else part.parts))
 
     def reference(self, x: Array, weight: Array, starts: Array, segments: Array, multiplier: Array | None,
                   rounding: Array | None, y: Array, columns: Array) -> None:
         outputs = self.y.shape[3]
         flat = unpack_weights(weight, outputs, self.inputs).astype(np.int64)
-        bias = starts[:outputs, 1].astype(np.uint32).view(np.int32).astype(np.int64)
-        bias = bias + (self.x_zero - offset_of(self.x)) * flat.sum(axis=1)
+        bias = upper_sums(starts)[:outputs] + (self.x_zero - offset_of(self.x)) * flat.sum(axis=1)
         rows, _ = self.read_rows("x", x)
         pad = clipped_pad(self.rows, self.taps, self.pad)
-        sums = convolve(rows.astype(np.float64) - self.x_zero, flat.reshape(outputs, *self.kernel, -1).astype(np.float64),
-                        self.stride, pad, (self.dilation, 1), 1)
+        wide = flat.reshape(outputs, *self.kernel, -1).astype(np.float64)
+        sums = convolve(rows.astype(np.float64) - self.x_zero, wide, self.stride, pad, (self.dilation, 1), 1)
         self.write_rows("y", y, self.finish(sums.astype(np.int64) + bias, multiplier, rounding))
 
     # -- the C -------------------------------------------------------------------------------------------------------
@@ -141,14 +154,13 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
 
     def _block_text(self, out: str) -> str:
         """The results of a column with `filled` pixels, at `out`."""
-        outputs = self.y.shape[3]
+        outputs, bytes_ = self.y.shape[3], self.segments.shape[1]
         count = str(BLOCK) if outputs % BLOCK == 0 else f"({outputs} - o < {BLOCK} ? {outputs} - o : {BLOCK})"
         return fill("""
-            const uint8_t *segment = segments;
             for (int32_t o = 0; o < {outputs}; o += {block}) {
                 int32_t sums[{pixels} * {block}];
                 const int32_t channels = {count};
-                segment = tc_swar_sums_{together}(columns, weight + o * {steps}, starts + 2 * o, segment, channels, sums);
+                tc_swar_sums_{together}(columns, weight + o * {steps}, starts + 2 * o, segments{place}, channels, sums);
                 for (int32_t lane = 0; lane < channels; lane++) {
                     for (int32_t i = 0; i < filled; i++) {
                         {out}[i * {outputs} + o + lane] = {stored};
@@ -156,24 +168,26 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
                 }
             }
         """, outputs=outputs, block=BLOCK, pixels=PIXELS, count=count, together=self.together, steps=self._steps,
-                    out=out, stored=self.store(f"sums[{PIXELS} * lane + i]", "o + lane"))
-
-    @property
-    def _spread(self) -> str:
-        return f"tc_swar_spread_{self.x.type.dtype}"
+                    out=out, place=f" + o / {BLOCK} * {bytes_}",
+                    stored=self.store(f"sums[{PIXELS} * lane + i]", "o + lane"))
 
     def _run_text(self) -> str:
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
         return row_runs(cast(Any, self), width, (inputs, outputs), fill("""
             for (int32_t pixel = 0; pixel < count; pixel += {pixels}) {
                 const int32_t filled = count - pixel < {pixels} ? count - pixel : {pixels};
-                for (int32_t i = 0; i < filled; i++) {
-                    (void){spread}(in + (pixel + i) * {inputs}, {inputs}, columns + i / 2, i & 1);
+                const {xt} *from = in + pixel * {inputs};
+                for (int32_t i = 0; i < filled; i += 2, from += 2 * {inputs}) {
+                    if (i + 1 < filled) {
+                        (void)tc_swar_pair_{dtype}(from, from + {inputs}, {inputs}, columns + i / 2);
+                    } else {
+                        (void)tc_swar_spread_{dtype}(from, {inputs}, columns + i / 2, 0);
+                    }
                 }
                 {yt} *out = out_row + pixel * {outputs};
                 {block}
             }
-        """, pixels=PIXELS, spread=self._spread, inputs=inputs, outputs=outputs, block=self._block_text("out"),
+        """, pixels=PIXELS, dtype=self.x.type.dtype, inputs=inputs, outputs=outputs, block=self._block_text("out"),
                                                                        **self.kinds))
 
     def _window_text(self) -> str:
@@ -189,10 +203,10 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
             for (int32_t row = row_begin; row < row_end; row++) {
                 {lines}
                 {row_start}
-                for (int32_t pixel = 0; pixel < {width}; pixel++) {
+                for (int32_t pixel = 0, some; pixel < {width}; pixel += some) {
                     {gather}
-                    filled++;
-                    left--;
+                    filled += some;
+                    left -= some;
                     if (filled == {pixels} || left == 0) {
                         {block}
                         out += filled * {outputs};
@@ -219,23 +233,33 @@ class ConvSwar(StoresSums, RowKernel, opname="k.conv2d_swar"):
                     place=f"{inside} ? {place} : NULL" if inside else place, **self.kinds)
 
     def _gather_text(self) -> str:
-        """The window of `pixel` into its half of the column."""
+        """The windows of `pixel` and, where both are the halves of words and lie inside, of the next one, into the
+        column; `some` is how many.
+        """
         channels = self.x.shape[3]
-        length, limit = self.kernel[1] * channels, self.x.shape[2] * channels
-        edges = self.taps.clipped_above or self.taps.clipped_below or self.pad[1] or self._beyond()
-        call = f"tc_swar_window_{self.x.type.dtype}(lines[ky], first, {length}, {limit}, to, filled & 1, {self.x_zero})" \
-            if edges else f"{self._spread}(lines[ky] + first, {length}, to, filled & 1)"
+        length, limit, step = self.kernel[1] * channels, self.x.shape[2] * channels, self.stride[1] * channels
         return fill("""
             const int32_t first = pixel * {step} - {pad};
             uint32_t *to = columns + filled / 2;
-            for (int32_t ky = 0; ky < {kernel}; ky++) {
-                to = {call};
+            if ({pairs}) {
+                some = 2;
+                for (int32_t ky = 0; ky < {kernel}; ky++) {
+                    to = tc_swar_pair_{dtype}(lines[ky] + first, lines[ky] + first + {step}, {length}, to);
+                }
+            } else {
+                some = 1;
+                for (int32_t ky = 0; ky < {kernel}; ky++) {
+                    to = tc_swar_window_{dtype}(lines[ky], first, {length}, {limit}, to, filled & 1, {zero});
+                }
             }
-        """, step=self.stride[1] * channels, pad=self.pad[1] * channels, kernel=self.kernel[0], call=call)
+        """, step=step, pad=self.pad[1] * channels, kernel=self.kernel[0], dtype=self.x.type.dtype, length=length,
+                    limit=limit, zero=self.x_zero, pairs=" && ".join(self._pairs(limit - length - step)))
 
-    def _beyond(self) -> bool:
-        """Whether some window reaches over the right end of a row."""
-        return (self.y.shape[2] - 1) * self.stride[1] - self.pad[1] + self.kernel[1] > self.x.shape[2]
+    def _pairs(self, last: int) -> list[str]:
+        """C conditions for two windows from `first` on to be inside the image, and two halves of a column."""
+        taps, width = self.taps, self.y.shape[2]
+        return ["(filled & 1) == 0", f"pixel + 1 < {width}", *["first >= 0"] * (self.pad[1] > 0), f"first <= {last}",
+                *["lines[0] != NULL"] * taps.clipped_above, *[f"lines[{taps.kernel - 1}] != NULL"] * taps.clipped_below]
 
 
 def lower_conv2d_swar(op: QConv2D, weight: Array, bias: Array | None, low: Lowering) -> bool:
@@ -248,20 +272,34 @@ def lower_conv2d_swar(op: QConv2D, weight: Array, bias: Array | None, low: Lower
     if weight.dtype != np.int8:
         return False
     flat = weight.reshape(outputs, -1)
-    packed = pack_weights(flat)
-    found = pack_segments(packed, together)
-    if found is None:
-        return False
-    segments, counts = found
     zero = quant_of(op.x).zero_point
+    folded = -(zero - offset_of(op.x)) * flat.astype(np.int64).sum(axis=1)
+    packed = pack_layer(flat, folded if bias is None else folded + bias, together)
+    height, width = op.out.shape[1:3]
+    if packed is None or not worth(packed, flat.shape, width * low.rows_of_call(height), together):
+        return False
     stored = stored_from_sums(op, (op.x, op.weight), op.clamp, sum_range(op.x.type.dtype, zero, flat, bias), low)
-    folded = (0 if bias is None else bias.astype(np.int64)) \
-        - (zero - offset_of(op.x)) * flat.astype(np.int64).sum(axis=1)
-    name = op.weight.name
     low.emit(ConvSwar(
-        low.buffer(op.x), low.const(name, packed), low.const(f"{name}.starts", pack_starts(folded, counts, together)),
-        low.const(f"{name}.segments", segments), y=low.result(op.out),
-        columns=low.scratch(BufferType((2 * packed.shape[1],), U32), f"{op.out.name}.columns"),
+        low.buffer(op.x), *packed_constants(op.weight.name, packed, low), y=low.result(op.out),
+        columns=low.scratch(BufferType((2 * packed.weight.shape[1],), U32), f"{op.out.name}.columns"),
         kernel=op.kernel, stride=op.stride, pad=op.pad, dilation=op.dilation[0], x_zero=zero, together=together,
-        rows=(0, op.out.shape[1]), height=op.x.shape[1], **sum_fields(stored)))
+        rows=(0, height), height=op.x.shape[1], **sum_fields(stored)))
     return True
+
+
+def worth(packed: Packed, shape: Pair, run: int, together: int) -> bool:
+    """Whether columns take fewer instructions for weights of `shape` [O, K] and a run of `run` pixels than the portable
+    kernel: few pixels leave a part of a column unused, great weights have short segments, and few outputs do not make
+    up for what it takes to fill a column.
+    """
+    price, (outputs, inputs) = _PRICES[together], shape
+    segments, steps = int(np.count_nonzero(packed.segments)), packed.weight.shape[1] // STEP
+    a_column = (segments * price.segment + outputs / together * (steps * price.step + price.channel)
+                + PIXELS * inputs * price.gather)
+    return bool(-(-run // PIXELS) * a_column < run * inputs * outputs * price.portable)
+
+
+def packed_constants(name: str, packed: Packed, low: Lowering) -> tuple[Const, Const, Const]:
+    """Weights, starts and segments as constants called after `name`."""
+    return (low.const(name, packed.weight), low.const(f"{name}.starts", packed.starts),
+            low.const(f"{name}.segments", packed.segments))

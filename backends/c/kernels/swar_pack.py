@@ -16,11 +16,14 @@ Sources: Fu et al., "Deep learning with INT8 optimization on Xilinx devices" (tw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tinyir.ir import Array
 
-__all__ = ["BLOCK", "STEP", "fits", "pack_segments", "pack_starts", "pack_weights", "segments_of", "unpack_weights"]
+__all__ = ["BLOCK", "STEP", "Packed", "fits", "pack_layer", "segments_of", "stacked", "unpack_weights",
+           "upper_sums"]
 
 BLOCK = 8
 """Output channels whose weights lie beside each other."""
@@ -44,7 +47,8 @@ def segments_of(weight: Array) -> list[int] | None:
     """The lengths of the fewest segments for channels `weight` [C, K] together, K a multiple of `STEP`; None where
     even the shortest does not fit.
     """
-    lengths, first, size = [], 0, weight.shape[1]
+    lengths: list[int] = []
+    first, size = 0, weight.shape[1]
     while first < size:
         end = first + STEP
         if not fits(weight[:, first:end]):
@@ -70,17 +74,20 @@ def unpack_weights(packed: Array, outputs: int, inputs: int) -> Array:
 
 
 def pack_segments(packed: Array, together: int) -> tuple[Array, list[int]] | None:
-    """What the loops read of segments of `packed` weights, for each `together` channels of a block: the length of each
-    in steps, then 0; and how many segments these channels have. None where weights are too great.
+    """What the loops read of segments of `packed` weights [blocks, bytes] u8: for each `together` channels of a block
+    the length of each in steps, then 0; and how many segments these channels have. None where weights are too great.
     """
     rows = packed.transpose(0, 2, 1).reshape(-1, together, packed.shape[1])
-    found = [segments_of(row) for row in rows]
-    lengths: list[int] = []
-    for some in found:
-        if some is None:
-            return None
-        lengths += [*(length // STEP for length in some), 0]
-    return np.asarray(lengths, np.uint8), [len(some) for some in found if some is not None]
+    found = [some for some in map(segments_of, rows) if some is not None]
+    if len(found) < len(rows):
+        return None
+    a_block = BLOCK // together
+    lines = [[length for some in found[first:first + a_block] for length in (*some, 0)]
+             for first in range(0, len(found), a_block)]
+    table = np.zeros((len(lines), max(map(len, lines))), np.uint8)
+    for row, line in zip(table, lines, strict=True):
+        row[:len(line)] = np.asarray(line) // STEP
+    return table, [len(some) for some in found]
 
 
 def pack_starts(bias: Array, counts: list[int], together: int) -> Array:
@@ -92,3 +99,34 @@ def pack_starts(bias: Array, counts: list[int], together: int) -> Array:
     offsets = np.repeat(np.asarray(counts, np.int64) * _OFFSET, together)
     starts = np.stack([(full << 16) + full - offsets, full], axis=1)
     return (starts & 0xFFFFFFFF).astype(np.uint32)
+
+
+def upper_sums(starts: Array) -> Array:
+    """The biases that `pack_starts` was given, [channels] i64."""
+    return starts[:, 1].astype(np.uint32).view(np.int32).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """The constants of a layer: what the kernels read."""
+
+    weight: Array     # [blocks, K, BLOCK] i8
+    starts: Array     # [blocks * BLOCK, 2] u32
+    segments: Array   # [blocks, bytes] u8
+
+
+def pack_layer(weight: Array, bias: Array, together: int) -> Packed | None:
+    """The constants for `weight` [O, K] and `bias` [O], with `together` channels at a time; None where two sums do not
+    fit a word.
+    """
+    packed = pack_weights(weight)
+    found = pack_segments(packed, together)
+    return None if found is None else Packed(packed, pack_starts(bias, found[1], together), found[0])
+
+
+def stacked(layers: list[Packed]) -> Packed:
+    """Layers of the same shape as one, block behind block."""
+    most = max(layer.segments.shape[1] for layer in layers)
+    segments = [np.pad(layer.segments, ((0, 0), (0, most - layer.segments.shape[1]))) for layer in layers]
+    return Packed(np.concatenate([layer.weight for layer in layers]),
+                  np.concatenate([layer.starts for layer in layers]), np.concatenate(segments))

@@ -1,0 +1,110 @@
+"""How stored values become the columns that `swar_columns` multiplies: two pixels in the halves of words.
+
+    tc_swar_pair_i8(first, second, count, to)         words of two pixels, first[k] + second[k] * 2^16
+    tc_swar_spread_i8(from, count, to, second)        one pixel: the first writes words, the second adds to them
+
+Words of the same two pixels are two words apart. Unsigned values lose 128. `tc_swar_window_...` does it for one row of
+a window, whose ends, or all of which, may lie outside the image, where every value is the zero point.
+"""
+
+from __future__ import annotations
+
+from ..library import family
+from ..text import fill
+
+__all__ = ["fill_text", "pair_text", "spread_text", "window_text"]
+
+_KINDS = {"i8": "int8_t", "u8": "uint8_t"}
+_UNROLLED = 4
+
+
+def _value(element: str, dtype: str) -> str:
+    return element if dtype == "i8" else f"({element} - 128)"
+
+
+def _loop(statement: str, pointers: list[str]) -> str:
+    """`statement`, which has `[k]` behind each of `pointers` and writes to[2 * k], `count` times, a few at a time."""
+    def some(steps: int) -> str:
+        lines = [statement.replace("[2 * k]", f"[{2 * k}]").replace("[k]", f"[{k}]") for k in range(steps)]
+        return "\n".join([*lines, *(f"{pointer} += {steps};" for pointer in pointers), f"to += {2 * steps};"])
+
+    return fill("""
+        for (; count >= {steps}; count -= {steps}) {
+            {several}
+        }
+        for (; count > 0; count--) {
+            {one}
+        }
+    """, steps=_UNROLLED, several=some(_UNROLLED), one=some(1))
+
+
+@family(r"swar_pair_(i8|u8)")
+def pair_text(name: str, dtype: str) -> str:
+    """The C of tc_swar_pair_<element type>."""
+    low, high = _value("first[k]", dtype), _value("second[k]", dtype)
+    return fill("""
+        /* `count` stored values of two pixels to words in a column; returns where the next ones go. */
+        static __attribute__((noinline, unused)) uint32_t *tc_{name}(const {kind} *first, const {kind} *second,
+            int32_t count, uint32_t *to)
+        {
+            {loop}
+            return to;
+        }
+    """, name=name, kind=_KINDS[dtype],
+                loop=_loop(f"to[2 * k] = (uint32_t){low} + ((uint32_t){high} << 16);", ["first", "second"]))
+
+
+@family(r"swar_spread_(i8|u8)")
+def spread_text(name: str, dtype: str) -> str:
+    """The C of tc_swar_spread_<element type>."""
+    value = _value("from[k]", dtype)
+    return fill("""
+        /* `count` stored values of one pixel to its halves of words in a column; returns where the next ones go. */
+        static __attribute__((noinline, unused)) uint32_t *tc_{name}(const {kind} *from, int32_t count, uint32_t *to,
+            int32_t second)
+        {
+            if (second) {
+                {add}
+            } else {
+                {write}
+            }
+            return to;
+        }
+    """, name=name, kind=_KINDS[dtype], add=_loop(f"to[2 * k] += (uint32_t){value} << 16;", ["from"]),
+                write=_loop(f"to[2 * k] = (uint32_t){value};", ["from"]))
+
+
+@family(r"swar_fill")
+def fill_text(name: str) -> str:
+    """The C of tc_swar_fill."""
+    return fill("""
+        /* The same value `count` times. */
+        static __attribute__((unused)) uint32_t *tc_{name}(int32_t value, int32_t count, uint32_t *to, int32_t second)
+        {
+            for (; count > 0; count--, to += 2) {
+                *to = second ? *to + ((uint32_t)value << 16) : (uint32_t)value;
+            }
+            return to;
+        }
+    """, name=name)
+
+
+@family(r"swar_window_(i8|u8)")
+def window_text(name: str, dtype: str) -> str:
+    """The C of tc_swar_window_<element type>."""
+    return fill("""
+        /* tc_swar_spread for `length` values of a line of `limit` values from `first` on; what is outside of the line
+         * is `zero`. All is outside where there is no line. */
+        static __attribute__((noinline, unused)) uint32_t *tc_{name}(const {kind} *line, int32_t first, int32_t length,
+            int32_t limit, uint32_t *to, int32_t second, int32_t zero)
+        {
+            const int32_t before = first < 0 ? -first : 0;
+            const int32_t inside = (first + length < limit ? first + length : limit) - (first + before);
+            if (line == NULL || inside <= 0) {
+                return tc_swar_fill({value}, length, to, second);
+            }
+            to = tc_swar_fill({value}, before, to, second);
+            to = tc_swar_spread_{dtype}(line + (first + before), inside, to, second);
+            return tc_swar_fill({value}, length - before - inside, to, second);
+        }
+    """, name=name, kind=_KINDS[dtype], dtype=dtype, value="zero" if dtype == "i8" else "zero - 128")
