@@ -49,6 +49,8 @@ _CODE = 1 / 50
 _NO_LIMIT = 1 << 60
 _BEYOND = 3
 """How many schedules are tried whose planned bytes are too many."""
+_NEAR = 1 / 10
+"""Planned bytes may be this far off what an arena comes to."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ class Schedule(Pass):
         fast = [c for c in points if speed is None or c.point.instructions <= fastest * (1 + speed)]
         order = _least_code if self.flash == "min" else _least_ram if self.ram == "min" else _fastest
         if limits == (_NO_LIMIT, _NO_LIMIT):
-            return min(fast, key=order)
+            least = order is _least_ram and speed is None
+            return _least_placed(fast, ctx) if least else min(fast, key=order)
         fits = _first_that_fits(sorted(fast, key=order), limits, ctx)
         if fits is None:
             raise _too_large(points, limits, name, ctx)
@@ -205,13 +208,24 @@ def _first_that_fits(candidates: Sequence[Candidate], limits: Sizes, ctx: Contex
     return next((c for c in (*within, *beyond) if _fits(trial_sizes(c.applied(), ctx.target), limits)), None)
 
 
+def _least_placed(candidates: Sequence[Candidate], ctx: Context) -> Candidate:
+    """The one with the least arena, all scratch included, of the few that are planned nearly as small as the least; of
+    equal arenas the fastest. Where something is computed again there are many of them: the least plan is taken.
+    """
+    order = sorted(candidates, key=_least_ram)
+    near = [c for c in order if c.point.peak <= order[0].point.peak * (1 + _NEAR)][:_BEYOND]
+    if len(near) == 1 or any(c.point.macs for c in near):
+        return near[0]
+    return min(near, key=lambda c: (trial_sizes(c.applied(), ctx.target).arena, *_fastest(c)))
+
+
 def _fits(sizes: Sizes, limits: Sizes) -> bool:
     return all(size <= limit for size, limit in zip(sizes, limits, strict=True))
 
 
 def _too_large(points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) -> CompileError:
     """What to say where nothing fits: the smallest that exists, and the segment that stops it."""
-    least = min(points, key=_least_ram)
+    least = _least_placed(points, ctx)
     worst, ops = least.point.worst, Memory(least.func, 1).ops
     layers, sizes = ops[worst.first:worst.end], trial_sizes(least.applied(), ctx.target)
     if sizes.arena > limits.arena:

@@ -162,6 +162,25 @@ def chain(depth: int) -> Module:
 
 @pytest.mark.long
 @pytest.mark.skipif(not MODELS.exists(), reason="the shared models are absent")
+def test_the_least_arena_is_not_the_least_plan() -> None:
+    """Schedules that are planned nearly as small as the least are placed before one is taken."""
+    def compiled(options: str) -> tuple[Module, Context]:
+        module = FRONTENDS.get("onnx")(str(MODELS / "micro_kws_qop_int8.onnx"), name="net", ctx=Context())
+        context = Context(target_named("cortex-m4"))
+        pipeline = PIPELINES.get("O2").replace("speed=5%", options)
+        PassManager(parse_pipeline(pipeline)).run(module, context)
+        return module, context
+
+    module, context = compiled("ram=min")
+    found = context.found["schedule"]
+    assert found["chosen"] == 1
+    assert found["points"][1]["peak_bytes"] > found["points"][0]["peak_bytes"]
+    with pytest.raises(CompileError, match="fits into"):
+        compiled(f"ram={arena(module) // 8 * 7}")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not MODELS.exists(), reason="the shared models are absent")
 @pytest.mark.skipif(not COMPILERS, reason="no C compiler")
 @pytest.mark.parametrize("name", ["kws_dscnn_int8", "resnet8_int8", "vww_mobilenetv1_int8", "mcunet_det_int8",
                                   "mbv2_w035_144_ortq_int8", "micro_kws_qop_int8", "denoise_unet_resize_f32"])
