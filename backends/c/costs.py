@@ -128,14 +128,14 @@ def _conv_dsp(kernel: ConvDsp) -> Work:
 
 def _conv_winograd(kernel: ConvWinograd) -> Work:
     """Four tiles at a time, which go on from two rows to the next two of a call: products for two channels at each of
-    their places.
+    their places. Steps may begin with an odd row, which costs two rows more.
     """
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
-    twos = (-(-rows // calls) + 1) // 2
-    columns = images * calls * -(-twos * kernel.tiles // TILES)
+    a_call, odd = (-(-rows // calls) + 1) // 2, int(kernel.pace is not None)
+    columns = images * (calls * -(-a_call * kernel.tiles // TILES) + odd * -(-kernel.tiles // TILES))
     channels, pairs = kernel.x.shape[3], -(-kernel.y.shape[3] // 2)
-    products = columns * TILES * PLACES
-    return Work(images * calls, images * calls * twos, columns, products * channels, 2 * pairs * 4 * TILES * columns,
+    products, results = columns * TILES * PLACES, columns * TILES * 4
+    return Work(images * calls, images * (calls * a_call + odd), columns, products * channels, results * 2 * pairs,
                 products * 2 * pairs * channels, columns * PLACES * pairs)
 
 

@@ -151,29 +151,34 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
                 "outside": f"{outside * 0x10001:08X}", "variant": f"{self.y.type.dtype}_{self.shift}_{passes}{unroll}"}
 
     def _blank_text(self) -> str:
-        """`blank`: a line for rows outside the image; any, where none of them counts."""
-        if not (self.taps.clipped_above or self.taps.clipped_below):
-            return f"const {c_type(self.x.type.dtype)} *const blank = x;"
-        width, channels = self.x.shape[2:]
+        """`blank`: a line for rows outside the image, where calls may reach there."""
+        taps, (width, channels) = self.taps, self.x.shape[2:]
+        below = f"row_end > {taps.extent + taps.pad - 2}"
+        edges = ["row_begin == 0"] * taps.clipped_above + [below] * taps.clipped_below
+        if not edges:
+            return ""
         return fill("""
             uint32_t *const blank = columns + {at};
-            for (int32_t i = 0; i < {words}; i++) {
+            for (int32_t i = {edges} ? 0 : {words}; i < {words}; i++) {
                 blank[i] = 0x{zero}u;
             }
-        """, at=_column_words(channels), words=width * channels // 4, zero=f"{(self.x_zero & 0xFF) * 0x01010101:08X}")
+        """, at=_column_words(channels), words=width * channels // 4, edges=" || ".join(edges),
+                    zero=f"{(self.x_zero & 0xFF) * 0x01010101:08X}")
 
     def _lines_text(self) -> str:
-        """`lines`: the input rows of two rows of tiles. The fourth counts for the second of them only."""
-        taps = self.taps
+        """`lines`: the input rows of two rows of tiles. The fourth is for the second of them only, and need not be
+        there if that is not wanted.
+        """
+        taps, place = self.taps, self.address("x", "line")
         inside = ["line >= 0"] * taps.clipped_above + [f"line < {taps.extent}"] * taps.clipped_below
         return fill("""
             const void *lines[4];
             for (int32_t ky = 0; ky < 4; ky++) {
-                const int32_t line = row - {pad} + ky;
-                lines[ky] = {inside} ? (const void *)({place}) : blank;
+                const int32_t line = row{pad} + (ky == 3 && row + 1 == row_end ? 2 : ky);
+                lines[ky] = {place};
             }
-        """, pad=taps.pad, inside=" && ".join([*inside, "(ky < 3 || row + 1 < row_end)"]),
-                    place=self.address("x", "line"))
+        """, pad=f" - {taps.pad}" if taps.pad else "",
+                    place=f"{' && '.join(inside)} ? (const void *)({place}) : blank" if inside else place)
 
     def _ends_text(self) -> str:
         """`tiles` of this row, with those that fill up the last column."""
