@@ -28,6 +28,7 @@ from tinyir.ops import (
     DepthwiseConv2D,
     Elementwise,
     MaxPool,
+    Pad,
     QAvgPool,
     QConv2D,
     QDepthwiseConv2D,
@@ -37,6 +38,7 @@ from tinyir.ops import (
     Resize,
     Transpose,
 )
+from tinyir.ops.base import AlongAxis
 from tinyir.pass_manager import Context, Pass
 from tinyir.rewrite import Rewriter
 from tinyir.types import TensorType
@@ -104,8 +106,11 @@ class _Turner:
             return self._clone(op, self._window_attrs(op), self._image)
         if isinstance(op, QResize):
             return self._clone(op, {**self._window_attrs(op), "turned": not op.turned}, self._image)
-        if isinstance(op, Concat):
+        if isinstance(op, (AlongAxis, Concat)):
             return self._clone(op, {"axis": _AXES[op.axis % 4]}, self._image)
+        if isinstance(op, Pad):
+            amounts = {"before": op.before, "after": op.after}
+            return self._clone(op, {n: (a[0], a[2], a[1], a[3]) for n, a in amounts.items()}, self._image)
         if isinstance(op, (Reduce, QReduceMean)):
             return self._clone(op, {"axes": tuple(sorted(_AXES[a % 4] for a in op.axes))}, self._image)
         if isinstance(op, Elementwise) and all(_turns(v) for v in op.reads):

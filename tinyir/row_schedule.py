@@ -20,7 +20,7 @@ import numpy as np
 from .geometry import Span
 from .ir import Array, Const, Value
 from .opdef import Op
-from .ops.base import Elementwise, Spatial
+from .ops.base import AlongAxis, Elementwise, Spatial, normal_axis
 from .ops.conv import ConvTranspose2D
 from .ops.qeltwise import QReduceMean
 from .ops.reduce import Reduce
@@ -94,6 +94,8 @@ def in_rows(op: Op) -> bool:
     columns = isinstance(op, (Reduce, QReduceMean)) and has_rows(op.x) and {axis % 4 for axis in op.axes} == {2}
     if isinstance(op, Transpose):
         return is_stored_input(op.x) and op.perm[0] == 0
+    if isinstance(op, AlongAxis):
+        return normal_axis(op.axis, 4) > 1
     return columns or isinstance(op, (Spatial, Concat))
 
 

@@ -1,13 +1,14 @@
-"""What op classes of the `nn` dialect share: checks of operands and results, and two abstract families.
+"""What op classes of the `nn` dialect share: checks of operands and results, and abstract families.
 
 `Spatial` ops answer which input rows (or columns) an output span needs; `Elementwise` ops compute each element of the
 result from the elements at the same place: that question is trivial, and the result may take over an operand's memory.
+`AlongAxis` ops compute each line along an axis from the same line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ..ir import Const, Value
 from ..opdef import Op
 from ..types import BOOL, DType, Quant, Shape, TensorType
 
-__all__ = ["Elementwise", "NnOp", "Spatial", "normal_axis"]
+__all__ = ["AlongAxis", "Elementwise", "NnOp", "Spatial", "normal_axis"]
 
 
 def normal_axis(axis: int, rank: int) -> int:
@@ -78,6 +79,26 @@ class Spatial(NnOp):
         of the operands (which are what `input_span` says); None if there is no such op.
         """
         return None
+
+
+class AlongAxis(Spatial):
+    """Computes each line of the only result, all elements along `axis`, from the same line of its operand."""
+
+    if TYPE_CHECKING:
+        @property
+        def axis(self) -> int: ...
+
+    def input_span(self, out: Span, axis: Axis, operand: int = 0) -> Span:
+        """The same span, or all of it along the axis of the lines."""
+        dimension = axis_index(axis)
+        whole = dimension == normal_axis(self.axis, self.out.type.rank) and out.extent
+        return Span(0, self.out.shape[dimension]) if whole else out
+
+    def part_attrs(self, out: Box, given: Sequence[Box]) -> dict[str, Any] | None:
+        return None if normal_axis(self.axis, self.out.type.rank) in (1, 2) else {}
+
+    def reuses(self) -> tuple[int, ...]:
+        return (0,)
 
 
 class Elementwise(Spatial):

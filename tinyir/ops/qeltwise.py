@@ -15,7 +15,7 @@ from ..arith import qlinear_add, qlinear_average, qlinear_global_average, qlinea
 from ..geometry import Axis, Box, Span, window_input_span
 from ..ir import Array, Value
 from ..types import Quant, TensorType
-from .base import Elementwise, NnOp, Spatial, normal_axis
+from .base import AlongAxis, Elementwise, NnOp, Spatial, normal_axis
 from .conv import Pair, Quad, window_pads, window_shape, window_span
 from .quant import quant_of, require_quant
 from .reduce import reduced_shape
@@ -160,7 +160,7 @@ def exact_mean(total: Array, count: int, qx: Quant, qy: Quant, out: Value) -> Ar
 
 
 @final
-class QSoftmax(NnOp, opname="qnn.softmax"):
+class QSoftmax(AlongAxis, opname="qnn.softmax"):
     """Softmax over one axis, from a table of 256 exponentials. ONNX: com.microsoft.QLinearSoftmax."""
 
     x: Value
@@ -178,6 +178,3 @@ class QSoftmax(NnOp, opname="qnn.softmax"):
         moved = np.moveaxis(x, self.axis, -1)
         return np.moveaxis(qlinear_softmax(moved, quant_of(self.x), quant_of(self.out), self.out.type.dtype), -1,
                            self.axis)
-
-    def reuses(self) -> tuple[int, ...]:
-        return (0,)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..ir import Array, Value
 from ..types import I64, Shape, TensorType
-from .base import NnOp, normal_axis
+from .base import AlongAxis, NnOp, normal_axis
 
 __all__ = ["ArgMax", "ArgMin", "LogSoftmax", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
            "ReduceSum", "Softmax", "reduced_shape"]
@@ -130,7 +130,7 @@ class ArgMin(_ArgExtreme, opname="nn.arg_min"):
         return self._position(x, False)
 
 
-class _SoftmaxFamily(NnOp):
+class _SoftmaxFamily(AlongAxis):
     """Normalises along one axis; the result has the shape of x."""
 
     x: Value
@@ -140,9 +140,6 @@ class _SoftmaxFamily(NnOp):
         self.require_float(self.x)
         self.require_axis(self.axis, self.x.type.rank)
         return self.result_of(self.x.shape, self.x.type.dtype)
-
-    def reuses(self) -> tuple[int, ...]:
-        return (0,)
 
     def _shifted(self, x: Array) -> Array:
         return np.asarray(x - x.max(axis=self.axis, keepdims=True))
