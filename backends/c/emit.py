@@ -335,7 +335,7 @@ def _statement(program: Program, call: Call) -> list[str]:
     batch = call.op.batch()
     steps = {id(getattr(call.op, name)) for name in call.op.batched} if batch > 1 else set()
     arguments = []
-    for argument in call.op.arguments():
+    for argument in (*call.op.arguments(), *call.dimensions):
         if isinstance(argument, int):
             arguments.append(str(argument))
         elif id(argument) in steps:

@@ -110,7 +110,7 @@ class _LoopText:
         pointers = kernel.arguments()[:-len(kernel.row_arguments())]
         joined = [part for name in kernel.rings for part in self._fresh(kernel, name)]
         passed = [a if isinstance(a, str) else str(a) if isinstance(a, int) else self.program.address(a)
-                  for a in (*pointers, row, end, *self._bases(call), *joined)]
+                  for a in (*pointers, row, end, *self._bases(call), *joined, *call.dimensions)]
         line = textwrap.wrap(f"{call.function}({', '.join(passed)});", 100, subsequent_indent="    ",
                              break_long_words=False, break_on_hyphens=False)
         ring = self._written_ring(call)

@@ -18,6 +18,7 @@ from tinyir.ops.mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 
 from .kernels.base import Kernel
 from .kernels.pull import HoldInput, PullRows
+from .shared import NOINLINE, share
 from .text import RESERVED, c_identifier, c_type, readable
 
 __all__ = ["Call", "Names", "PlacedSlot", "Program", "Tensor", "gather"]
@@ -81,6 +82,8 @@ class Call:
     number: int
     op: Kernel
     function: str
+    dimensions: tuple[int, ...] = ()
+    """What is passed behind the arguments of the op, to a function that kernels of several dimensions share."""
 
     @property
     def macs(self) -> int:
@@ -230,8 +233,8 @@ def _name_calls(program: Program) -> None:
     """One function for each different text; its name is the kernel's stem, with a number where stems collide."""
     names = Names(program.roots.values())
     by_text: dict[str, str] = {}
-    for op in _kernels(program.module):
-        text = op.source()
+    functions = share(list(_kernels(program.module)))
+    for op, (text, dimensions) in functions.items():
         if not text:
             program.calls.append(Call(len(program.calls), op, ""))
             continue
@@ -242,8 +245,8 @@ def _name_calls(program: Program) -> None:
         if op.block is not None and isinstance(op.block.parent, Loop):
             # Inside of run(), what the loop counts takes registers away from what the function computes.
             program.functions[by_text[key]] = program.functions[by_text[key]].replace(
-                "static void ", "static __attribute__((noinline)) void ")
-        program.calls.append(Call(len(program.calls), op, by_text[key]))
+                "static void ", f"static {NOINLINE} void ")
+        program.calls.append(Call(len(program.calls), op, by_text[key], dimensions))
 
 
 def _kernels(module: Module) -> Iterator[Kernel]:

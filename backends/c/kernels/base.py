@@ -76,6 +76,12 @@ class Kernel(Op):
         """What the call passes, in the order of the C parameters: by default the operands that are present."""
         return tuple(v for v in self.operands if v is not None)
 
+    def dimensions(self) -> dict[str, int]:
+        """Numbers in `source()` that may as well be parameters, by the names that these have then: kernels whose texts
+        differ in nothing else share a function.
+        """
+        return {}
+
     def stem(self) -> str:
         """What the function is called; the emitter adds a number where two differ under one name."""
         return self.opname.partition(".")[2]

@@ -82,6 +82,19 @@ class DepthwiseDsp(WindowKernel, opname="k.depthwise_conv2d_dsp"):
     def source(self) -> str:
         return self._planes_text() if self.band else self._groups_text()
 
+    def dimensions(self) -> dict[str, int]:
+        height, width, outputs = self.height, self.x.shape[2], self.y.shape[2]
+        found = {"side": width} if height == width == outputs else {}
+        found |= {"length": self.pitch("x")} if self.pitch("x") == self.pitch("y") else {}
+        found |= {"channels": self.x.shape[3], "height": height, "width": width, "outputs": outputs,
+                  "in_length": self.pitch("x"), "out_length": self.pitch("y"), "in_ring": self.ring("x"),
+                  "out_ring": self.ring("y")}
+        if self.band:
+            pitch = plane_pitch(outputs, self.kernel[1], self.stride[1])
+            return {**found, "band": self.band, "pitch": pitch, "apart": pitch * self._plane_rows}
+        groups = groups_of(outputs, self.stride[1])
+        return {**found, "count": groups, "apart": 3 * groups}
+
     def _common(self) -> dict[str, object]:
         """What both texts are filled with."""
         taps, (_, _, width, channels) = self.taps, self.x.shape
@@ -92,7 +105,7 @@ class DepthwiseDsp(WindowKernel, opname="k.depthwise_conv2d_dsp"):
                 "inside": " && ".join(inside), "top": f"row * {taps.stride} - {taps.pad}",
                 "words": self.stream.shape[1],
                 "outputs": self.y.shape[2],
-                "first": "next" if channels % 4 == 0 else f"next + 4 <= {channels} ? next : {channels - 4}",
+                "first": f"next + 4 <= {channels} ? next : {channels} - 4",
                 "length": self.pitch("y"), "slot": factor(self.slot("y", "row"))}
 
     def _groups_text(self) -> str:
@@ -150,9 +163,9 @@ class DepthwiseDsp(WindowKernel, opname="k.depthwise_conv2d_dsp"):
             }
         """, rows=self._band_text(), lines=self._lines("rows"),
                     place=f"{common['inside']} ? {place} : NULL" if common["inside"] else place,
-                    columns=2 * pitch, pitch=pitch, apart=pitch * self._plane_rows,
+                    columns=f"2 * {pitch}", pitch=pitch, apart=pitch * self._plane_rows,
                     variant=f"{self.kernel[0]}x{self.kernel[1]}_{self.stride[1]}_{self.y.type.dtype}_{self.shift}",
-                    pitch_bytes=4 * pitch, **common)
+                    pitch_bytes=f"4 * {pitch}", **common)
 
     def _band_text(self) -> str:
         """C statements for the rows of a band."""

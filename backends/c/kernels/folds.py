@@ -100,6 +100,9 @@ class MeanRowsS8(RowKernel, opname="k.mean_rows_s8"):
     def stem(self) -> str:
         return f"mean_rows_s8_{self.x.type.dtype}"
 
+    def dimensions(self) -> dict[str, int]:
+        return _sizes(self)
+
     @property
     def stored(self) -> Stored:
         return Stored(None, None, self.common, self.shift, self.zero, self.clamp, self.emulated)
@@ -166,6 +169,9 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
     def stem(self) -> str:
         return f"mean_columns_s8_{self.x.type.dtype}"
 
+    def dimensions(self) -> dict[str, int]:
+        return _sizes(self)
+
     @property
     def stored(self) -> Stored:
         return Stored(None, None, self.common, self.shift, self.zero, self.clamp, self.emulated)
@@ -201,6 +207,11 @@ class MeanColumnsS8(RowKernel, opname="k.mean_columns_s8"):
             setup=self.row_setup(), x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
             width=width, channels=channels, pitch=self.pitch("y"),
             value=_stored_value(self.stored, self.limits, self.clamp, "total"))
+
+
+def _sizes(kernel: MeanRowsS8 | MeanColumnsS8) -> dict[str, int]:
+    return {"channels": kernel.x.shape[3], "width": kernel.x.shape[2], "height": kernel.height,
+            "length": kernel.pitch("x"), "ring": kernel.ring("x"), "start": kernel.start}
 
 
 def _stored_value(stored: Stored, limits: Value | None, clamp: tuple[int, int], total: str) -> str:

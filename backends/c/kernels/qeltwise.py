@@ -49,6 +49,11 @@ class PairS8(Pointwise, opname="k.pair_s8"):
     def stem(self) -> str:
         return f"{self.function}_s8_{self.y.type.dtype}"
 
+    def dimensions(self) -> dict[str, int]:
+        shape = self.y.shape
+        named = {"channels": shape[3], "pixels": shape[1] * shape[2]} if len(shape) == 4 else {}
+        return {**named, "count": self.y.type.elements, **_multipliers(self)}
+
     def reuses(self) -> tuple[int, ...]:
         return tuple(i for i, v in enumerate((self.a, self.b))
                      if v.shape == self.y.shape and v.type.dtype == self.y.type.dtype)
@@ -106,6 +111,10 @@ class PairRowsS8(RowKernel, opname="k.pair_rows_s8"):
 
     def stem(self) -> str:
         return f"{self.function}_rows_s8_{self.y.type.dtype}"
+
+    def dimensions(self) -> dict[str, int]:
+        return {"channels": self.y.shape[3], "columns": self.y.shape[2], "length": self.pitch("y"),
+                "ring": self.ring("y"), **_multipliers(self)}
 
     def _follows(self, operand: str) -> bool:
         return operand == "y" or self.follow["ab".index(operand)]
@@ -230,6 +239,13 @@ class LookupRows(RowKernel, opname="k.lookup_rows"):
         """, xt=c_type(self.x.type.dtype), yt=c_type(self.y.type.dtype), rows=self.row_parameters(),
                     setup=self.row_setup(), loop=loop, pitch=self.pitch("y"), x_row=self.address("x", "row"),
                     y_slot=self.slot("y", "row"))
+
+
+def _multipliers(kernel: PairS8 | PairRowsS8) -> dict[str, int]:
+    """The constants of a 32-bit form that differ most between layers."""
+    if kernel.function == "mul":
+        return {"multiplier": kernel.form[2]}
+    return {} if kernel.form[-1] else dict(zip(("a_multiplier", "b_multiplier"), kernel.form[:2], strict=True))
 
 
 def _is_plain(*dtypes: DType) -> bool:

@@ -52,6 +52,14 @@ class MeanS8(Kernel, opname="k.mean_s8"):
     def stem(self) -> str:
         return f"mean_s8_{self.x.type.dtype}"
 
+    def dimensions(self) -> dict[str, int]:
+        shape = self.x.shape
+        if len(shape) != 4:
+            return {}
+        side = {"side": shape[1]} if shape[1] == shape[2] else {}
+        return {**side, "height": shape[1], "width": shape[2], "channels": shape[3], "length": shape[2] * shape[3],
+                "start": self.start}
+
     @property
     def stored(self) -> Stored:
         return Stored(None, None, self.common, self.shift, self.zero, self.clamp, self.emulated)
