@@ -107,3 +107,9 @@ def test_instructions_and_hot_code_of_layers() -> None:
     blocks = [Block(0, loop, 0, True, 1000), Block(100, rest, 0, False, 1), Block(0, loop, 1, True, 1)]
     assert instructions_by_layer(blocks, "arm") == {0: 40_600, 1: 40}
     assert hot_bytes(blocks, "arm") == {0: 80, 1: 80}
+
+
+def test_hot_code_that_is_entered_in_its_middle_counts_once() -> None:
+    loop = bytes.fromhex("0868") * 40
+    blocks = [Block(40, loop[40:], 0, True, 10), Block(0, loop, 0, True, 100)]
+    assert hot_bytes(blocks, "arm") == {0: 80}
