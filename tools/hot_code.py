@@ -21,28 +21,24 @@ _SHARE = 0.95
 
 
 def hot_bytes(blocks: Sequence[Block], family: Family) -> dict[int | None, int]:
-    """For each layer the bytes of the instructions that make up nearly all that were executed: the most frequent ones,
-    and those that ran as often. Blocks may overlap, where a loop is entered in its middle.
+    """For each layer the bytes of the fewest blocks that make up nearly all of its instructions. Blocks overlap where a
+    loop is entered in its middle; each byte counts once.
     """
     layers: dict[int | None, dict[tuple[int, int], int]] = {}
     for block in blocks:
+        executed = block.count * len(instruction_offsets(block.code, family))
         counts = layers.setdefault(block.layer, {})
-        offsets = instruction_offsets(block.code, family)
-        for begin, end in zip(offsets, [*offsets[1:], len(block.code)], strict=True):
-            place = (block.address + begin, end - begin)
-            counts[place] = counts.get(place, 0) + block.count
+        place = (block.address, len(block.code))
+        counts[place] = counts.get(place, 0) + executed
     return {layer: _hot(counts) for layer, counts in layers.items()}
 
 
 def _hot(counts: dict[tuple[int, int], int]) -> int:
     wanted = _SHARE * sum(counts.values())
-    sizes: dict[int, list[int]] = {}
-    for (_, length), executed in counts.items():
-        sizes.setdefault(executed, []).append(length)
-    total = size = 0
-    for executed in sorted(sizes, reverse=True):
+    total, hot = 0, set[int]()
+    for (address, length), executed in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if total >= wanted:
             break
-        total += executed * len(sizes[executed])
-        size += sum(sizes[executed])
-    return size
+        total += executed
+        hot.update(range(address, address + length))
+    return len(hot)
