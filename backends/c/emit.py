@@ -281,7 +281,8 @@ def _checks(program: Program, options: Options) -> list[str]:
     names = [name for p in parameters(program, options) if (name := re.split(r"[ *]", p)[-1]) not in users]
     lines = []
     if names:
-        condition = textwrap.fill(" || ".join(f"{n} == NULL" for n in names), 100, subsequent_indent="    ")
+        condition = textwrap.fill(" || ".join(f"{n} == NULL" for n in names), 100, subsequent_indent="    ",
+                                  break_long_words=False)
         lines += [*f"if ({condition}) {{".splitlines(), f"    return {program.macro}_ERROR_NULL;", "}"]
     if options.arena == "caller":
         for name, arena in zip(arena_names(program), program.arenas, strict=False):

@@ -238,6 +238,14 @@ def test_any_tensor_name_becomes_an_identifier(name: str, tmp_path: Path) -> Non
     build(tmp_path, emit(lower(module), hooks=True), "gcc")
 
 
+@pytest.mark.parametrize("arena", ["static", "caller"])
+def test_names_longer_than_a_line(arena: str, tmp_path: Path) -> None:
+    module, name = small_net(), "features_" * 20
+    module.main.args[0].name = module.main.args[0].name * 30
+    module.funcs["main"] = Func("main", module.main.block, result_names=(f"{name}a", f"{name}b"))
+    build(tmp_path, emit(lower(module), hooks=True, arena=arena), "gcc")
+
+
 def test_scalars_and_copies() -> None:
     x = np.array(3.5, np.float32)
     module = lower(module_of(ops.Relu, [x]))
