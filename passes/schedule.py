@@ -33,8 +33,8 @@ from tinyir.ops import Pull
 from tinyir.pass_manager import Context, Pass, option
 from tinyir.registry import WAYS, load_plugins
 
-from ._fast_weights import allow_fast_weights, fast_weights_pay, has_fast_weights
 from ._front import Point, apply_ways, front_of
+from ._larger_weights import allow_larger_weights, has_larger_weights, sizes_that_pay
 from ._stored import Memory
 from ._trial import Sizes, trial_sizes
 from ._ways import Provider, Scene, whole
@@ -49,6 +49,8 @@ _CODE = 1 / 50
 _NO_LIMIT = 1 << 60
 _BEYOND = 3
 """How many schedules are tried whose planned bytes are too many."""
+_SIZES = 4
+"""How many limits of larger weights are tried."""
 _NEAR = 1 / 10
 """Planned bytes may be this far off what an arena comes to."""
 
@@ -67,7 +69,7 @@ class Candidate:
         ops = Memory(self.func, 1).ops
         lines = [f"{_span(ops[w.first:w.end])}: {w.text}, {w.peak:,} bytes" for w in self.point.ways
                  if w.apply is not None]
-        return [*lines, "weights in a larger form that is faster"] if has_fast_weights(self.module) else lines
+        return [*lines, "weights in a larger form that is faster"] if has_larger_weights(self.module) else lines
 
     def applied(self) -> Module:
         """A copy of the module that is run like that."""
@@ -128,15 +130,15 @@ class Schedule(Pass):
             -> list[Candidate]:
         """The points of all fronts; the first is the module as it is, op by op."""
         found: list[Candidate] = []
-        kinds = (False, True) if self._faster(module, module.funcs[name], ctx) else (False,)
-        for scan, fast in [(scan, fast) for scan in ("layers", "rows", "columns") for fast in kinds]:
+        weights = self._weights(module, module.funcs[name], ctx)
+        for scan, most in [(scan, most) for scan in ("layers", "rows", "columns") for most in weights]:
             if self.scan not in (scan, "best") and scan != "layers":
                 continue
             if scan == "columns" and any(isinstance(op, Pull) for op in module.walk()):
                 continue  # the rows come one after the other
             copy, _ = clone_module(module)
-            if fast:
-                allow_fast_weights(copy)
+            if most:
+                allow_larger_weights(copy, most)
             func = _prepared(copy, name, scan, ctx)
             scratch = module.attrs["scratch"]
             scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=scratch != "full",
@@ -146,9 +148,12 @@ class Schedule(Pass):
             found += [Candidate(scan, copy, func, point) for point in points]
         return found
 
-    def _faster(self, module: Module, func: Func, ctx: Context) -> bool:
-        """Whether to look at larger weights as well."""
-        return self.weights == "fast" and self.flash != "min" and fast_weights_pay(module, func, ctx.target)
+    def _weights(self, module: Module, func: Func, ctx: Context) -> list[int]:
+        """What to try as the most bytes of a layer's weights in a larger form: 0, none; all; and what is between."""
+        if self.weights == "plain" or self.flash == "min":
+            return [0]
+        sizes = sizes_that_pay(module, func, ctx.target)
+        return [0, *(sizes[-1:] if self.flash == "any" else sizes[-_SIZES:])]
 
     def _chosen(self, points: list[Candidate], limits: Sizes, speed: float | None, name: str, ctx: Context) \
             -> Candidate:

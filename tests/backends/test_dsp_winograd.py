@@ -49,7 +49,7 @@ CASES = {
     "great biases": Case((5, 5, 8), (3, 3), 8, bias=2**27, pad=AROUND),
     "one scale": Case((5, 5, 8), (3, 3), 8, one_scale=True, pad=AROUND),
 }
-FAST = {"weights": "fast"}
+FAST = {"larger_weights": 1 << 20}
 
 
 def extreme(sign: int, x: int) -> Model:
@@ -178,6 +178,9 @@ def test_refused(case: Case, always: None) -> None:
 def test_only_where_wanted() -> None:
     model = convolution(CASES["whole columns"])
     assert OPNAME not in opnames(lowered(quantised_module(*model), "cortex-m4")[0])
+    limits = {"larger_weights": 8384}, {"larger_weights": 8383}
+    found = [OPNAME in opnames(lowered(quantised_module(*model, **some), "cortex-m4")[0]) for some in limits]
+    assert found == [True, False]
     for target in ("generic", "cortex-m0plus", "cortex-m55", "rv32imc"):
         assert OPNAME not in opnames(tiled(model, target))
     for target in ("cortex-m4", "cortex-m7", "cortex-m33"):

@@ -7,8 +7,8 @@ Four tiles of 2 x 2 results at a time: their transformed inputs become a column 
 with all output channels. Tiles go on from two rows of the image to the next two. What they have beyond the result, as
 it has an odd number of rows or columns, and tiles that fill up the last column, go to a spare place.
 
-Transformed weights have 16 bits, so they take 32/9 of the bytes of the weights. Layers are computed like that where the
-module's attribute `weights` is `fast`, which `schedule` sets where that is what to pay for speed, and it pays.
+Transformed weights have 16 bits, so they take 32/9 of the bytes of the weights. Layers are computed like that where it
+pays, and the module's attribute `larger_weights` allows for these bytes: `schedule` says with it what speed may cost.
 """
 
 from __future__ import annotations
@@ -235,6 +235,11 @@ def pack_winograd(plan: Plan, channels: int, zero: int) -> Array:
     return np.ascontiguousarray(np.concatenate([part.reshape(pairs, -1) for part in parts], axis=1))
 
 
+def _bytes_of(outputs: int, channels: int) -> int:
+    """What the stream takes."""
+    return -(-outputs // 2) * (2 + PLACES * channels + 4) * 4
+
+
 def unpack_winograd(stream: Array, shape: Pair, guard: int) -> tuple[Array, Array, Scalings]:
     """The inverse of `pack_winograd` for O output and C input channels: weights [O, 3, 3, C], biases, scalings."""
     outputs, channels = shape
@@ -277,10 +282,11 @@ def winograd_pays(inputs: int, outputs: int, width: int, rows: int) -> bool:
 
 def lower_conv2d_winograd(op: QConv2D, weight: Array, bias: Array | None, low: Lowering) -> bool:
     """Compute `op` with `weight` [O, 3, 3, C] (differences from the zero point) and `bias` [O], if it is of the kind,
-    weights may take more room, and it pays; whether it did.
+    its weights may take more room, and it pays; whether it did.
     """
     channels, (height, width) = op.x.shape[3], op.out.shape[1:3]
-    if low.module.attrs.get("weights") != "fast" or not low.target.dsp or low.part_count > 1 or not _is_of_kind(op):
+    allowed = low.module.attrs.get("larger_weights", 0)
+    if not low.target.dsp or low.part_count > 1 or not _is_of_kind(op) or _bytes_of(len(weight), channels) > allowed:
         return False
     if not winograd_pays(channels, len(weight), width, low.rows_of_call(height)):
         return False

@@ -18,17 +18,19 @@ SHAPE = 1, 12, 12, 16
 LARGER = "k.conv2d_winograd"
 
 
-def network() -> Module:
-    """Two 3x3 convolutions of 16 channels."""
+def network(channels: int = 16) -> Module:
+    """Two 3x3 convolutions of 16 and of `channels` channels."""
     rng = np.random.default_rng(0)
     quant = Quant((0.02,), (-3,))
     module = Module("net", "quant")
     value: Any = Argument(TensorType(SHAPE, I8, quant), "x")
     block = Block([value])
-    for name in ("a", "b"):
-        weight = rng.integers(-127, 128, (16, 3, 3, 16)).astype(np.int8)
-        const = module.add_const(name, weight, type_=TensorType(weight.shape, I8, Quant((0.01,) * 16, (0,) * 16, 0)))
-        layer = QConv2D(value, const, None, TensorType(SHAPE, I8, Quant((0.5,), (1,))), pad=(1, 1, 1, 1))
+    for name, inputs, outputs in (("a", 16, channels), ("b", channels, 2 * channels)):
+        weight = rng.integers(-127, 128, (outputs, 3, 3, inputs)).astype(np.int8)
+        scales = Quant((0.01,) * outputs, (0,) * outputs, 0)
+        const = module.add_const(name, weight, type_=TensorType(weight.shape, I8, scales))
+        result = TensorType((*SHAPE[:3], outputs), I8, Quant((0.5,), (1,)))
+        layer = QConv2D(value, const, None, result, pad=(1, 1, 1, 1))
         block.append(layer)
         value = layer.out
     block.append(Return((value,)))
@@ -73,8 +75,13 @@ def test_too_large(options: str) -> None:
 @pytest.mark.parametrize("target", ["generic", "cortex-m0plus", "cortex-m55", "rv32imc"])
 def test_no_kernel_for_it(target: str) -> None:
     fast = scheduled("ram=any,weights=fast", target)
-    assert "weights" not in fast.attrs
+    assert "larger_weights" not in fast.attrs
     assert kernels(fast) == kernels(scheduled("ram=any", target))
+
+
+def test_some_layers() -> None:
+    """Those with small weights have them larger, where there is no room for more."""
+    assert kernels(scheduled("ram=any,flash=26K,weights=fast")) == [LARGER, "k.conv2d_dsp"]
 
 
 def test_least_ram_goes_on() -> None:
