@@ -12,16 +12,18 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tinyir.diag import fuse
-from tinyir.ir import Block, Func, Module, Result, Value
+from tinyir.ir import Array, Block, Func, Module, Result, Value
 from tinyir.opdef import Op
 from tinyir.ops import Stream, Yield
 from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows, work_rows
 from tinyir.stream_overlap import StreamOverlap
+from tinyir.waiting import rows_there
 
 from ._streamable import can_stream
 from ._ways import Scene, Way, provides
@@ -70,8 +72,9 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             held += (0 if op.out in kept else memory.size(op.out)) + memory.aligned(sums_of(op))
         elif op.out not in kept:
             held += memory.size(op.out, stay.held)
-            for place in range(stay.begin, stay.last + 1):
-                flight[place] += memory.size(op.out, stay.moving)
+            for moving, begin, last in stay.moving:
+                for place in range(begin, last + 1):
+                    flight[place] += memory.size(op.out, moving)
     stored = memory.before[first] + held
     peak = max(scene.needed(stored + moving, scratch_of(scene, op, rate(schedule, index)))
                for index, (op, moving) in enumerate(zip(ops, flight, strict=True)))
@@ -81,14 +84,12 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
 
 @dataclass(frozen=True)
 class Stay:
-    """Rows of a result: so many are held from one step to the next, so many lie there within a step, from the op with
-    the number `begin` to that with the number `last`.
+    """Rows of a result: so many are held from one step to the next; `moving` has others, which lie there within a step:
+    (rows, begin, last), from the op with the number `begin` to that with the number `last`.
     """
 
     held: int = 0
-    moving: int = 0
-    begin: int = 0
-    last: int = -1
+    moving: tuple[tuple[int, int, int], ...] = ()
 
 
 def row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list[Stay]:
@@ -101,12 +102,27 @@ def row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list
             continue
         ring, fresh = schedule.rings[index], schedule.fresh[index]
         readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
-        begin, last = index, max(readers, default=index)
-        if schedule.keeps[index][0] > 1:
-            begin, last = 0, max(last, _last_while_waiting(index, ops, schedule))
+        last = max(readers, default=index)
         held = bool(fresh) or is_held(scene, index, readers, ops, schedule)
-        found.append(Stay(ring if held else 0, fresh if held else ring, begin, last))
+        moving = [(fresh if held else ring, index, last)]
+        if schedule.keeps[index][0] > 1:
+            moving = _waiting_rows(index, last, ops, schedule)
+        found.append(Stay(ring if held else 0, tuple(moving)))
     return found
+
+
+def _waiting_rows(index: int, last: int, ops: Sequence[Op], schedule: RowSchedule) -> list[tuple[int, int, int]]:
+    """The rows of op number `index` that wait for their ring, or are read by up to op number `last`, as runs of ops
+    while which there are as many.
+    """
+    def runs(place: int) -> Array:
+        done, rows = schedule.paces[place].done_array, work_rows(ops[place])
+        return np.flatnonzero(done(steps + 1, rows) > done(steps, rows))
+
+    steps = np.arange(schedule.steps)
+    there = rows_there(schedule.paces[index], work_rows(ops[index]), schedule.keeps[index], index, last, runs, len(ops))
+    marks = [0, *(place for place in range(1, len(ops)) if there[place] != there[place - 1]), len(ops)]
+    return [(there[begin], begin, end - 1) for begin, end in pairwise(marks) if there[begin]]
 
 
 def scratch_of(scene: Scene, op: Op, rows: Fraction | None) -> int:
@@ -124,18 +140,6 @@ def _overlap(scene: Scene, first: int, end: int, schedule: RowSchedule) -> int:
     if not consumed or not produced:
         return 0
     return StreamOverlap(ops, schedule, scene.needs).saved(consumed, produced, memory.align)
-
-
-def _last_while_waiting(index: int, ops: Sequence[Op], schedule: RowSchedule) -> int:
-    """The last op that runs in a step behind which rows of op number `index` wait for their ring."""
-    steps = np.arange(schedule.steps)
-    pace, height, (every, phase) = schedule.paces[index], work_rows(ops[index]), schedule.keeps[index]
-    waiting = pace.done_array(steps + 1, height) > pace.done_array(steps + 1 - (steps - phase) % every, height)
-    for place in reversed(range(len(ops))):
-        done, rows = schedule.paces[place].done_array, work_rows(ops[place])
-        if bool((waiting & (done(steps + 1, rows) > done(steps, rows))).any()):
-            return place
-    return index
 
 
 def rate(schedule: RowSchedule, index: int) -> Fraction:

@@ -219,14 +219,15 @@ def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: R
     held = np.zeros(sum(_COUNTS), np.int64)
     moving = np.zeros((len(ops) + 1, sum(_COUNTS)), np.int64)
     for op, stay in zip(ops, row_stays(scene, *span, schedule), strict=True):
-        if stay.last < 0:
+        if not stay.moving:
             continue
         column = op.out.type.size_bytes // (op.out.shape[1] * op.out.shape[2]) if memory.size(op.out) else 0
         widths = strips.widths(op.out)
         held += _aligned(stay.held * column * widths, memory.align)
-        flight = _aligned(stay.moving * column * widths, memory.align)
-        moving[stay.begin] += flight
-        moving[stay.last + 1] -= flight
+        for rows, begin, last in stay.moving:
+            flight = _aligned(rows * column * widths, memory.align)
+            moving[begin] += flight
+            moving[last + 1] -= flight
     for index, op in enumerate(ops):
         scratch = _aligned(_scratch(scene, op, rate(schedule, index), strips.widths(op.out)), memory.align)
         moving[index] += scratch

@@ -31,6 +31,7 @@ from .ir import Array, Block, Value
 from .loops import bases_of
 from .opdef import Op
 from .ops.mem import Loop, Slot, View, Window
+from .waiting import waiting_distances
 
 __all__ = ["SlotPairs", "least_distances"]
 
@@ -48,6 +49,8 @@ def least_distances(block: Block, lives: Lives) -> SlotPairs:
         if isinstance(op, Loop) and op.block is block:
             end = number + sum(1 for region in op.regions for _ in region.walk())
             found.update(_distances_in(op, number, end, lives))
+            for pair, distance in waiting_distances(op, number, lives):
+                found[pair] = min(distance, found.get(pair, distance))
     return found
 
 
