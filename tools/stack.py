@@ -67,7 +67,7 @@ def measure_stack(compiled: Compiled, emission: Emission, settings: StackSetting
     """
     target = compiled.job.target
     check_stack(target, settings)
-    program = compiled.c_program(replace(emission, single_file=False, sections={}))
+    program = compiled.c_program(replace(emission, arena="static", single_file=False, sections={}))
     compiler = core_compiler(target, cc=settings.cc, cflags=settings.cflags)
     chosen, flags = find_emulator(settings.emulator, target), c_flags(compiled.job.level)
     with progress.stage(f"measuring the stack in {chosen}"):

@@ -272,8 +272,12 @@ class _Run:
     def _emission_for_check(self) -> Emission:
         from dataclasses import replace
 
-        # Sections are for the user's linker script; where the C runs for a check they may not exist.
-        return replace(self._emission(), single_file=False, sections={})
+        from .cores import is_emulated
+
+        # Sections are for the user's linker script; where the C runs for a check they may not exist. On an emulated
+        # core nobody passes an arena.
+        emission = replace(self._emission(), single_file=False, sections={})
+        return replace(emission, arena="static") if is_emulated(self.job.target) else emission
 
     def _print_details(self, compiled: Compiled) -> None:
         from tinyir.pass_manager import print_pipeline

@@ -61,6 +61,14 @@ def test_as_the_bench_measures(model: Path, core: str) -> None:
     assert abs(found.bytes - measured) <= 64  # the bench's C has marks
 
 
+@pytest.mark.parametrize("options", [("--arena", "caller"), ("--input", "rows"), ("--section", "arena=.x", "--hooks")])
+def test_however_the_c_is_written(run_tinyc: Run, model: Path, core: str, options: tuple[str, ...],
+                                  tmp_path: Path) -> None:
+    answer = run_tinyc(model, "--target", core, "--stack", "--check", "--samples", 1, "-o", f"{tmp_path}/out/", *options)
+    assert answer.status == 0, answer.err
+    assert "  stack" in answer.err
+
+
 def test_null_where_it_was_not_asked_for(run_tinyc: Run, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     assert run_tinyc(model, "--report", path, "-q", "-o", f"{tmp_path}/out/").status == 0
