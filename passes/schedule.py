@@ -215,13 +215,14 @@ def _first_that_fits(candidates: Sequence[Candidate], limits: Sizes, ctx: Contex
 
 def _least_placed(candidates: Sequence[Candidate], ctx: Context) -> Candidate:
     """The one with the least arena, all scratch included, of the few that are planned nearly as small as the least; of
-    equal arenas the fastest. Where something is computed again there are many of them: the least plan is taken.
+    equal arenas the fastest. Of those that compute something again there are many: the least plan stands for them.
     """
     order = sorted(candidates, key=_least_ram)
-    near = [c for c in order if c.point.peak <= order[0].point.peak * (1 + _NEAR)][:_BEYOND]
-    if len(near) == 1 or any(c.point.macs for c in near):
-        return near[0]
-    return min(near, key=lambda c: (trial_sizes(c.applied(), ctx.target).arena, *_fastest(c)))
+    near = [c for c in order if c.point.peak <= order[0].point.peak * (1 + _NEAR)]
+    plain = [c for c in near if not c.point.macs]
+    tried = plain[:_BEYOND] if near[0] in plain else [near[0], *plain[:1]]
+    return tried[0] if len(tried) == 1 else min(
+        tried, key=lambda c: (trial_sizes(c.applied(), ctx.target).arena, *_fastest(c)))
 
 
 def _fits(sizes: Sizes, limits: Sizes) -> bool:
