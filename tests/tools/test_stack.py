@@ -64,7 +64,7 @@ def test_as_the_bench_measures(model: Path, core: str) -> None:
 @pytest.mark.parametrize("options", [("--arena", "caller"), ("--input", "rows"), ("--section", "arena=.x", "--hooks")])
 def test_however_the_c_is_written(run_tinyc: Run, model: Path, core: str, options: tuple[str, ...],
                                   tmp_path: Path) -> None:
-    answer = run_tinyc(model, "--target", core, "--stack", "--check", "--samples", 1, "-o", f"{tmp_path}/out/", *options)
+    answer = run_tinyc(model, "--target", core, "--stack", "--check", "--samples", 1, "-o", f"{tmp_path}/o/", *options)
     assert answer.status == 0, answer.err
     assert "  stack" in answer.err
 
