@@ -37,7 +37,6 @@ from .kernels.mve_depthwise import DepthwiseMve
 from .kernels.qconv import ConvS8
 from .kernels.qdepthwise import DepthwiseS8
 from .kernels.qeltwise import PairRowsS8, PairS8
-from .kernels.swar_conv import PIXELS as COLUMN
 from .kernels.swar_conv import ConvSwar
 from .library import needed
 
@@ -152,14 +151,14 @@ def _conv_mve(kernel: ConvMve) -> Work:
 
 
 def _conv_swar(kernel: ConvSwar) -> Work:
-    """Columns of four pixels; what is loaded are the segments of all output channels."""
+    """Columns of four pixels or two; what is loaded are the segments of all output channels."""
     images, rows, calls = kernel.batch(), kernel.rows[1] - kernel.rows[0], _calls(kernel)
     width, outputs = kernel.y.shape[2:]
     runs = images * _runs(kernel, rows, calls)
     pixels = images * rows * width
-    columns = runs * -(-pixels // runs // COLUMN)
+    columns = runs * -(-pixels // runs // kernel.pixels)
     return Work(images * calls, images * rows, columns, pixels * kernel.inputs, pixels * outputs,
-                columns * COLUMN * outputs * kernel.inputs, columns * kernel.segment_count())
+                columns * kernel.pixels * outputs * kernel.inputs, columns * kernel.segment_count())
 
 
 def _of_four(pixels: int) -> int:
@@ -236,6 +235,8 @@ def variant_of(kernel: Kernel) -> str:
         words.append(_form_of(kernel))
     if isinstance(kernel, DepthwiseDsp):
         words.append("planes" if kernel.band else "groups")
+    if isinstance(kernel, ConvSwar) and kernel.pixels == 2:
+        words.append("of two")
     words += ["emulated"] if attributes.get("emulated") else []
     window, stride = getattr(kernel, "kernel", None), attributes.get("stride", (1, 1))
     if window is not None:

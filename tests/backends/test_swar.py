@@ -19,6 +19,8 @@ from tinyc.tools.toolchain import core_compiler, routes_present
 
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Module
+from tinyir.pass_manager import Context, PassManager, parse_pipeline
+from tinyir.target import target_named
 from tinyir.types import I32, U8, BufferType, dtype_of
 
 from .harness import COMPILERS, call, compile_library, emit
@@ -38,6 +40,10 @@ CASES = {
     "strided columns": Case((7, 12, 4), (2, 3), 12, stride=(1, 3), pad=(0, 2, 0, 2)),
     "wide rows, more than 510 inputs": Case((3, 4, 1200), (1, 1), 8),
 }
+
+SIZED = [*((name, 4) for name in CASES), *((name, 2) for name in (
+    "pointwise, odd run", "3x3, odd channels", "3x3", "u8", "wide rows, more than 510 inputs"))]
+"""Cases, and pixels of a column."""
 
 
 @pytest.fixture
@@ -126,8 +132,9 @@ def test_longer_segments_are_wrong(core: str) -> None:
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize("name", CASES)
-def test_convolution(name: str, core: str) -> None:
+@pytest.mark.parametrize(("name", "pixels"), SIZED)
+def test_convolution(name: str, pixels: int, core: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swar_conv, "PIXELS", pixels)
     model = convolution(CASES[name])
     module, _ = lowered(quantised_module(*model), core)
     assert "k.conv2d_swar" in [op.opname for op in module.walk()]
@@ -151,10 +158,11 @@ def test_weights_that_are_too_great(core: str) -> None:
 @emulated
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(("core", "route"), ROUTES)
-def test_convolutions_on_core(core: str, route: Any) -> None:
+def test_convolutions_on_core(core: str, route: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The assembly is exact, at -O1 and at -O3, where compilers clone functions for constant arguments."""
-    for index, case in enumerate(CASES.values()):
-        model = convolution(case)
+    for index, (name, pixels) in enumerate(SIZED):
+        monkeypatch.setattr(swar_conv, "PIXELS", pixels)
+        model = convolution(CASES[name])
         arrays = [a for a, _ in model[1]]
         expected = run(quantised_module(*model), arrays)[0]
         module, _ = lowered(quantised_module(*model), core)
@@ -166,6 +174,18 @@ def on_core(module: Module, arrays: Sequence[Any], core: str, route: Any, level:
     done = run_on_target(program_of(module, "net", emit(module)), [tuple(arrays)], core,
                          compiler=core_compiler(core, prefer=route), flags=("-std=c99", level))
     return np.asarray(done.outputs[0][0])
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("core", CORES)
+def test_less_scratch(core: str) -> None:
+    """Where memory is short a column has two pixels, and half as many words."""
+    module, _ = lowered(quantised_module(*convolution(CASES["3x3"])), core)
+    kernel = next(op for op in module.walk() if isinstance(op, ConvSwar))
+    assert [(t.attrs, t.elements) for t in kernel.tilings()] == [({"pixels": 4}, 288), ({"pixels": 2}, 144)]
+    small = quantised_module(*convolution(CASES["3x3"]), scratch=600)
+    PassManager(parse_pipeline("lower-to-mem,fit-scratch")).run(small, Context(target_named(core)))
+    assert next(op for op in small.walk() if isinstance(op, ConvSwar)).pixels == 2
 
 
 PAYS = {
@@ -195,9 +215,10 @@ ROWS = {
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(("core", "pixels"), [("cortex-m0plus", 4), ("rv32imc", 2)])
 @pytest.mark.parametrize("name", ROWS)
-def test_rows(name: str, core: str) -> None:
+def test_rows(name: str, core: str, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swar_conv, "PIXELS", pixels)
     model = ROWS[name]
     x = model[1][0][0]
     expected = run(quantised_module(*model), [x])[0]

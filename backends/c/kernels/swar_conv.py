@@ -2,10 +2,10 @@
 
     k.conv2d_swar(%x, @w, @w.starts, @w.segments) -> (%y, %columns) {kernel = [3, 3], together = 1, shift = 38, ...}
 
-Four output pixels at a time: their windows become a column of words in scratch memory, two pixels in each, which is
-multiplied with all output channels (`swar_columns`). Columns go on from one row of the image to the next; at the end
-some of their pixels are not used. Outside the image values are the zero point of x, whose part in the sums is in the
-biases.
+Four output pixels at a time, or two where memory is short: their windows become a column of words in scratch memory,
+two pixels in each, which is multiplied with all output channels (`swar_columns`). Columns go on from one row of the
+image to the next; at the end some of their pixels are not used. Outside the image values are the zero point of x, whose
+part in the sums is in the biases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from tinyir.ir import Array, Const, Value
 from tinyir.lowering import Lowering
-from tinyir.opdef import Written
+from tinyir.opdef import Tiling, Written
 from tinyir.ops.conv import convolve
 from tinyir.ops.mem import Part
 from tinyir.ops.qconv import QConv2D
@@ -38,7 +38,8 @@ __all__ = ["PIXELS", "ConvSwar", "lower_conv2d_swar", "packed_constants"]
 Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 PIXELS = 4
-"""Of a column."""
+"""Of a column, where memory is not short."""
+_SIZES = (4, 2)
 _USUAL_LENGTH = 6
 """Inputs of a segment."""
 
@@ -75,6 +76,7 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     dilation: int                           # of rows
     x_zero: int
     together: int                           # channels that share segments
+    pixels: int                             # of a column: 4 or 2
     common: tuple[int, int]
     shift: int
     zero: int
@@ -93,6 +95,14 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     def inputs(self) -> int:
         """Elements of a window."""
         return self.kernel[0] * self.kernel[1] * self.x.shape[3]
+
+    def column_words(self, pixels: int) -> int:
+        """Words of scratch for a column."""
+        return pixels // 2 * self._steps
+
+    def tilings(self) -> tuple[Tiling, ...]:
+        return tuple(Tiling({"pixels": pixels}, "columns", self.column_words(pixels))
+                     for pixels in _SIZES if pixels <= self.pixels)
 
     @property
     def pointwise(self) -> bool:
@@ -150,7 +160,8 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
 
     def _rest_text(self) -> str:
         """Inputs that fill up the last step."""
-        return "\n".join(f"columns[{word}] = 0;" for word in range(2 * self.inputs, 2 * self._steps))
+        words = self.pixels // 2
+        return "\n".join(f"columns[{word}] = 0;" for word in range(words * self.inputs, words * self._steps))
 
     def _block_text(self, out: str) -> str:
         """The results of a column with `filled` pixels, at `out`."""
@@ -160,16 +171,17 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
             for (int32_t o = 0; o < {outputs}; o += {block}) {
                 int32_t sums[{pixels} * {block}];
                 const int32_t channels = {count};
-                tc_swar_sums_{together}(columns, weight + o * {steps}, starts + 2 * o, segments{place}, channels, sums);
+                tc_swar_sums_{together}_of{pixels}(columns, weight + o * {steps}, starts + 2 * o, segments{place},
+                    channels, sums);
                 for (int32_t lane = 0; lane < channels; lane++) {
                     for (int32_t i = 0; i < filled; i++) {
                         {out}[i * {outputs} + o + lane] = {stored};
                     }
                 }
             }
-        """, outputs=outputs, block=BLOCK, pixels=PIXELS, count=count, together=self.together, steps=self._steps,
+        """, outputs=outputs, block=BLOCK, pixels=self.pixels, count=count, together=self.together, steps=self._steps,
                     out=out, place=f" + o / {BLOCK} * {bytes_}",
-                    stored=self.store(f"sums[{PIXELS} * lane + i]", "o + lane"))
+                    stored=self.store(f"sums[{self.pixels} * lane + i]", "o + lane"))
 
     def _run_text(self) -> str:
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
@@ -179,15 +191,15 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
                 const {xt} *from = in + pixel * {inputs};
                 for (int32_t i = 0; i < filled; i += 2, from += 2 * {inputs}) {
                     if (i + 1 < filled) {
-                        (void)tc_swar_pair_{dtype}(from, from + {inputs}, {inputs}, columns + i / 2);
+                        (void)tc_swar_pair_{dtype}_of{pixels}(from, from + {inputs}, {inputs}, columns + i / 2);
                     } else {
-                        (void)tc_swar_spread_{dtype}(from, {inputs}, columns + i / 2, 0);
+                        (void)tc_swar_spread_{dtype}_of{pixels}(from, {inputs}, columns + i / 2, 0);
                     }
                 }
                 {yt} *out = out_row + pixel * {outputs};
                 {block}
             }
-        """, pixels=PIXELS, dtype=self.x.type.dtype, inputs=inputs, outputs=outputs, block=self._block_text("out"),
+        """, pixels=self.pixels, dtype=self.x.type.dtype, inputs=inputs, outputs=outputs, block=self._block_text("out"),
                                                                        **self.kinds))
 
     def _window_text(self) -> str:
@@ -215,7 +227,7 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
                 }
             }
         """, setup=self.row_setup(), lines=self._lines_text(), width=width, gather=self._gather_text(),
-                    whole_start="" if parted else start, row_start=start if parted else "", pixels=PIXELS,
+                    whole_start="" if parted else start, row_start=start if parted else "", pixels=self.pixels,
                     block=self._block_text("out"), outputs=outputs)
 
     def _lines_text(self) -> str:
@@ -244,15 +256,16 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
             if ({pairs}) {
                 some = 2;
                 for (int32_t ky = 0; ky < {kernel}; ky++) {
-                    to = tc_swar_pair_{dtype}(lines[ky] + first, lines[ky] + first + {step}, {length}, to);
+                    to = tc_swar_pair_{dtype}_of{pixels}(lines[ky] + first, lines[ky] + first + {step}, {length}, to);
                 }
             } else {
                 some = 1;
                 for (int32_t ky = 0; ky < {kernel}; ky++) {
-                    to = tc_swar_window_{dtype}(lines[ky], first, {length}, {limit}, to, filled & 1, {zero});
+                    to = tc_swar_window_{dtype}_of{pixels}(lines[ky], first, {length}, {limit}, to, filled & 1, {zero});
                 }
             }
         """, step=step, pad=self.pad[1] * channels, kernel=self.kernel[0], dtype=self.x.type.dtype, length=length,
+                    pixels=self.pixels,
                     limit=limit, zero=self.x_zero, pairs=" && ".join(self._pairs(limit - length - step)))
 
     def _pairs(self, last: int) -> list[str]:
@@ -283,7 +296,7 @@ def lower_conv2d_swar(op: QConv2D, weight: Array, bias: Array | None, low: Lower
         low.buffer(op.x), *packed_constants(op.weight.name, packed, low), y=low.result(op.out),
         columns=low.scratch(BufferType((2 * packed.weight.shape[1],), U32), f"{op.out.name}.columns"),
         kernel=op.kernel, stride=op.stride, pad=op.pad, dilation=op.dilation[0], x_zero=zero, together=together,
-        rows=(0, height), height=op.x.shape[1], **sum_fields(stored)))
+        pixels=PIXELS, rows=(0, height), height=op.x.shape[1], **sum_fields(stored)))
     return True
 
 
