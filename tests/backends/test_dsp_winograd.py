@@ -4,6 +4,7 @@ host and on an emulated core; in fewer instructions; and weights and sums for wh
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tinyir.interp import run
 from tinyir.ir import Module
 from tinyir.types import U8, Quant
 
+from .guarded import BUILDS, Build, run_guarded
 from .harness import COMPILERS
 from .qharness import check_exact, lowered, quantised_module
 from .test_dsp import HOST, Model, convolution, instructions_of, rows_of
@@ -133,6 +135,17 @@ def test_rows(name: str, always: None) -> None:
     kernel: Any = next(op for op in tiled(model).walk() if op.opname == OPNAME)
     for rings, step in [((3, 2), 1), ((4, 3), 2), ((5, 5), 3), ((11, 4), 2), ((7, 11), 2), ((11, 11), 4)]:
         rows_of(kernel, x, expected, rings, step)
+
+
+@pytest.mark.skipif(not BUILDS, reason="no C compiler with sanitizers")
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: "-".join(map(str, build)))
+def test_honest_bytes(build: Build, tmp_path: Path, always: None) -> None:
+    """Nothing but operands is touched, nothing is read before it is written."""
+    for name in ("odd rows and columns", "padding above and on the right", "no padding"):
+        model = convolution(CASES[name])
+        arrays = [a for a, _ in model[1]]
+        expected = run(quantised_module(*model), arrays)[0]
+        assert np.array_equal(run_guarded(tiled(model), arrays, build, tmp_path)[0], expected)
 
 
 def test_stream_is_undone() -> None:

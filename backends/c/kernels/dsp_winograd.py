@@ -308,4 +308,4 @@ def lower_conv2d_winograd(op: QConv2D, weight: Array, bias: Array | None, low: L
 def _is_of_kind(op: QConv2D) -> bool:
     """3x3 windows of all channels, next to each other, that reach out of the image by one at most."""
     return op.kernel == (3, 3) and op.stride == (1, 1) and op.dilation == (1, 1) and op.groups == 1 \
-        and max(op.pad) <= 1 and op.x.shape[3] % 4 == 0
+        and max(op.pad) <= 1 and op.x.shape[3] % 4 == 0 and 0 not in op.weight.shape
