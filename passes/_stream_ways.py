@@ -20,7 +20,7 @@ import numpy as np
 from tinyir.diag import fuse
 from tinyir.ir import Array, Block, Func, Module, Result, Value
 from tinyir.opdef import Op
-from tinyir.ops import Stream, Yield
+from tinyir.ops import Stream, Transpose, Yield
 from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows, work_rows
 from tinyir.stream_overlap import StreamOverlap
 from tinyir.waiting import rows_there
@@ -162,8 +162,8 @@ def is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], sch
 
 
 def sums_of(op: Op) -> int:
-    """Bytes of the int32 sums of an integer mean; floats are summed in the result."""
-    return 0 if op.out.type.dtype.is_float else op.out.type.elements * _INT32
+    """Bytes of the int32 sums of an integer mean; floats are summed in the result, and what is turned is no sum."""
+    return 0 if op.out.type.dtype.is_float or isinstance(op, Transpose) else op.out.type.elements * _INT32
 
 
 @provides("rows")

@@ -173,7 +173,11 @@ class _Turner:
             if value.shape[1:3] == (1, 1):
                 self.rewriter.set_operand(op, index, turned)
                 continue
-            back = self.rewriter.insert_before(op, Transpose(turned, _SWAP), name=value.name)
+            back = Transpose(turned, _SWAP)
+            if turned.op is not None and value.users == [op]:  # so that it can leave while it is computed
+                self.rewriter.insert_after(turned.op, back, name=value.name)
+            else:
+                self.rewriter.insert_before(op, back, name=value.name)
             self.rewriter.set_operand(op, index, back.out)
 
 

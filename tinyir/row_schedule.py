@@ -27,7 +27,7 @@ from .ops.reduce import Reduce
 from .ops.resize import Resampling
 from .ops.shape import Concat, Slice, Transpose
 from .pace import Keep, Pace
-from .tiles import is_column_slice, is_stored_input
+from .tiles import TURNS, is_column_slice, is_stored_input
 
 __all__ = ["Needs", "RowNeeds", "RowSchedule", "check_rows", "folds_rows", "has_rows", "in_rows",
            "schedule_rows", "work_rows"]
@@ -74,10 +74,11 @@ def has_rows(value: Value) -> bool:
 def folds_rows(op: Op) -> bool:
     """Whether the op takes in the rows of its only operand one after the other, and has its result behind the last.
 
-    A transposition from NHWC (or NWHC) to NCHW is one: each row goes to places all over the result.
+    A transposition from NHWC (or NWHC) to NCHW is one, or between these two: each row goes to places all over the
+    result.
     """
     if isinstance(op, Transpose):
-        return op.perm in ((0, 3, 1, 2), (0, 3, 2, 1)) and has_rows(op.x) and not is_stored_input(op.x)
+        return op.perm in TURNS and has_rows(op.x) and not is_stored_input(op.x)
     if not isinstance(op, (Reduce, QReduceMean)) or not has_rows(op.x):
         return False
     axes = {axis % 4 for axis in op.axes}

@@ -25,9 +25,12 @@ from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
 from .ops.shape import Concat, Slice, Transpose
 
-__all__ = ["Spans", "boxes_of", "check_tiles", "equal_parts", "extent_of", "is_column_slice", "is_image",
+__all__ = ["TURNS", "Spans", "boxes_of", "check_tiles", "equal_parts", "extent_of", "is_column_slice", "is_image",
            "is_stored_input", "macs_basis", "needed_box", "part_macs", "recomputed_macs", "spans_of", "tile_problem",
            "tile_spans", "turns_out", "whole_box"]
+
+TURNS = ((0, 2, 1, 3), (0, 3, 1, 2), (0, 3, 2, 1))
+"""Orders of axes in which an image leaves: each of its rows goes to places all over the result."""
 
 Spans: TypeAlias = dict[Value, Span]
 """Along one axis: for each value of a group, the part that is computed for a tile."""
@@ -44,8 +47,8 @@ def whole_box(value: Value) -> Box:
 
 
 def turns_out(op: Op, inside: Collection[Op]) -> bool:
-    """Whether the op turns an image that is computed in `inside` to NCHW (or NCWH)."""
-    return isinstance(op, Transpose) and op.x.op in inside and op.perm in ((0, 3, 1, 2), (0, 3, 2, 1))
+    """Whether the op turns an image that is computed in `inside` to NCHW (or NCWH), or swaps its rows and columns."""
+    return isinstance(op, Transpose) and op.x.op in inside and op.perm in TURNS
 
 
 def extent_of(value: Value, axis: Axis, inside: Collection[Op]) -> int:

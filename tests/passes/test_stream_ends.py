@@ -114,6 +114,50 @@ def test_regions_go_on(op: str, pipeline: str) -> None:
         assert module.arenas["arena"].size <= 9 * 8 * 4 * 4
 
 
+_SWAPPED = """
+module @net {
+  const @w : tensor<4x3x3x2xf32> = random<1>
+  const @v : tensor<6x1x1x4xf32> = random<2>
+  func @main(%x: tensor<1x12x8x2xf32>) -> (tensor<1x8x12x6xf32>, tensor<1x144x4xf32>) {
+    %a = nn.conv2d(%x, @w, none) {pad = [1, 1, 1, 1]} : tensor<1x12x8x4xf32>
+    %b = nn.conv2d(%a, @v, none) : tensor<1x12x8x6xf32>
+    %y = nn.transpose(%b) {perm = [0, 2, 1, 3]} : tensor<1x8x12x6xf32>
+    %c = nn.max_pool(%a) {kernel = [2, 2], stride = [2, 1], pad = [0, 0, 0, 1]} : tensor<1x6x8x4xf32>
+    %d = nn.transpose(%c) {perm = [0, 2, 1, 3]} : tensor<1x8x6x4xf32>
+    %e = nn.transpose(%a) {perm = [0, 2, 1, 3]} : tensor<1x8x12x4xf32>
+    %d1 = nn.reshape(%d) : tensor<1x48x4xf32>
+    %e1 = nn.reshape(%e) : tensor<1x96x4xf32>
+    %z = nn.concat(%d1, %e1) {axis = 1} : tensor<1x144x4xf32>
+    nn.return(%y, %z)
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("pipeline", ["lower-to-mem", "stream{cuts=e}", "stream{cuts=e,rows=3}",
+                                      "patch{grid=1x2,until=y,rows=1}", "patch{grid=2x2,until=y}"])
+def test_results_with_rows_and_columns_swapped(pipeline: str) -> None:
+    """They are written row by row where the caller wants them: what lies in the arena is less than one of them."""
+    module, plain = parse(_SWAPPED), parse(_SWAPPED)
+    x = np.random.Generator(np.random.PCG64(2)).uniform(-1, 1, (1, 12, 8, 2)).astype(np.float32)
+    rest = "" if pipeline == "lower-to-mem" else ",lower-to-mem"
+    PassManager(parse_pipeline(f"{pipeline}{rest},plan-arena")).run(module)
+    for found in (run(module, [x]), *([run_c(module, [x], flags=FLAGS)] if COMPILERS else [])):
+        for one, other in zip(found, run(plain, [x]), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    assert "stream" not in pipeline or (module.arenas["arena"].size or 0) < 8 * 12 * 4 * 4
+
+
+def test_columns_leave_as_they_come() -> None:
+    """A network on its side, rows and columns of its results swapped: nothing is stored for that."""
+    module, plain = parse(_NET.format(op=_OPS["softmax"])), parse(_NET.format(op=_OPS["softmax"]))
+    x = np.random.Generator(np.random.PCG64(1)).uniform(-1, 1, (1, 12, 8, 2)).astype(np.float32)
+    context = PassManager(parse_pipeline("scan-columns,stream,lower-to-mem,plan-arena")).run(module)
+    np.testing.assert_allclose(run(module, [x])[0], run(plain, [x])[0], rtol=1e-4, atol=1e-5)
+    assert context.stats["stream"]["groups"] == 1
+    assert (module.arenas["arena"].size or 0) < 12 * 8 * 4 * 4
+
+
 def test_rows_are_not_normalised_row_by_row() -> None:
     plain = parse(_NET.format(op="nn.softmax(%a) {axis = 1}"))
     load_plugins()
