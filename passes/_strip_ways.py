@@ -228,12 +228,12 @@ def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: R
             flight = _aligned(rows * column * widths, memory.align)
             moving[begin] += flight
             moving[last + 1] -= flight
+    live = memory.before[span[0]] + whole + held + np.cumsum(moving, axis=0)
+    most = np.zeros(sum(_COUNTS), np.int64)
     for index, op in enumerate(ops):
         scratch = _aligned(_scratch(scene, op, rate(schedule, index), strips.widths(op.out)), memory.align)
-        moving[index] += scratch
-        moving[index + 1] -= scratch
-    most = held + np.cumsum(moving, axis=0)[:-1].max(axis=0)
-    return memory.before[span[0]] + whole + np.maximum.reduceat(most, _BEGINS), whole
+        most = np.maximum(most, np.maximum(live[index], (live[index] + scratch) * 100 // (100 + scene.spare)))
+    return np.maximum.reduceat(most, _BEGINS), whole
 
 
 def _scratch(scene: Scene, op: Op, rows: Fraction, widths: Array) -> Array:
