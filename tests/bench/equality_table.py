@@ -59,6 +59,9 @@ def _sums(rows: Row) -> str:
 
 
 def _table(rows: Row, models: Sequence[str], columns: Sequence[str]) -> str:
+    """Of what was measured."""
+    models = [name for name in models if rows.get(name)]
+    columns = [column for column in columns if any(column in rows[name] for name in models)]
     lines = [f"| model | {' | '.join(columns)} |", "| --- " + "| --: " * len(columns) + "|"]
     for name in sorted(models):
         found = rows.get(name, {})
