@@ -25,6 +25,7 @@ from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows, work_row
 from tinyir.stream_overlap import StreamOverlap
 from tinyir.waiting import rows_there
 
+from ._kept_rows import kept_behind
 from ._streamable import can_stream
 from ._ways import Scene, Way, provides
 
@@ -95,14 +96,14 @@ class Stay:
 def row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list[Stay]:
     """How long rows of the result of each op are there; no rows of what is stored whole, or folds rows."""
     memory, ops = scene.memory, scene.ops[first:end]
-    found = []
+    kept, found = kept_behind(ops, schedule, scene.needs), []
     for index, op in enumerate(ops):
         if folds_rows(op) or memory.needed_behind(op.out, end):
             found.append(Stay())
             continue
         ring, fresh = schedule.rings[index], schedule.fresh[index]
         readers = [memory.place[user] - first for user in op.out.users if user in memory.place]
-        last = max(readers, default=index)
+        last = kept.get(op, max(readers, default=index))
         held = bool(fresh) or is_held(scene, index, readers, ops, schedule)
         moving = [(fresh if held else ring, index, last)]
         if schedule.keeps[index][0] > 1:

@@ -42,6 +42,7 @@ from tinyir.registry import LOWERINGS, load_plugins
 
 from ._destinations import use_outputs
 from ._joined import joined_parts, overwritten
+from ._kept_rows import kept_behind
 from ._values import tensor_type
 from ._windows import place_windows
 from .expand_patches import ExpandPatches
@@ -189,15 +190,9 @@ def _is_in_place(op: Op, low: Lowering) -> bool:
     return isinstance(op, Insert) and low.is_window(op.part, op.whole)
 
 
-def _readers(op: Op) -> list[Op]:
-    """The ops that read the rows of the result, or of a slice of it."""
-    return [reader for user in op.out.users for reader in (_readers(user) if isinstance(user, Slice) else [user])]
-
-
 def _lower_stream(stream: Stream, low: Lowering) -> None:
     schedule, body = stream.schedule, stream.body
-    place = {op: index for index, op in enumerate(body)}
-    last = {op: max((place[user] for user in _readers(op) if user in place), default=0) for op in body}
+    kept = kept_behind(body, schedule)
     with low.loop(schedule.steps):
         for index, op in enumerate(body):
             if isinstance(op, Slice):
@@ -206,8 +201,8 @@ def _lower_stream(stream: Stream, low: Lowering) -> None:
             low.in_rows(op, schedule.paces[index], schedule.rings[index], schedule.fresh[index],
                         schedule.keeps[index])
             LOWERINGS.get(op.opname)(op, low)
-            for source, fresh in zip(body, schedule.fresh, strict=True):
-                if fresh and last[source] == index:
+            for source, last in kept.items():
+                if last == index:
                     low.keep(source)
         low.location = stream.loc
 

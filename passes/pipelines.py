@@ -22,8 +22,8 @@ from __future__ import annotations
 from tinyir.registry import PIPELINES
 
 _LAYOUT = "fuse-quantized,canonicalize,fold-constants,layout-nhwc,canonicalize"
-_FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,fold-constants,canonicalize," \
-    "dead-channels"
+_FUSE = "recognise-activations,fold-batch-norm,fold-scale,fuse-pad,fuse-activation,sink-resize," \
+    "fold-constants,canonicalize,dead-channels,fuse-concat"
 _LOWER = "expand-patches,lower-to-mem,plan-arena"
 _FIT = "expand-patches,lower-to-mem,fit-scratch,plan-arena"
 
@@ -36,7 +36,7 @@ _LEVELS = {
 }
 
 _PREPARE = "canonicalize,fold-constants,layout-nhwc,canonicalize,recognise-activations,fold-batch-norm,fold-scale," \
-    "fuse-pad,fold-constants,canonicalize"
+    "fuse-pad,sink-resize{means=false},fold-constants,canonicalize"
 _FINISH = "nudge-scales,measure-error,move-stored"
 
 _GRAPHS = {

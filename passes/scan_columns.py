@@ -30,6 +30,7 @@ from tinyir.ops import (
     MaxPool,
     Pad,
     QAvgPool,
+    QConcat,
     QConv2D,
     QDepthwiseConv2D,
     QReduceMean,
@@ -113,7 +114,7 @@ class _Turner:
             return self._clone(op, {n: (a[0], a[2], a[1], a[3]) for n, a in amounts.items()}, self._image)
         if isinstance(op, (Reduce, QReduceMean)):
             return self._clone(op, {"axes": tuple(sorted(_AXES[a % 4] for a in op.axes))}, self._image)
-        if isinstance(op, Elementwise) and all(_turns(v) for v in op.reads):
+        if isinstance(op, (Elementwise, QConcat)) and all(_turns(v) for v in op.reads):
             return self._clone(op, {}, self._image)
         return None
 

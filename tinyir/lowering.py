@@ -279,10 +279,18 @@ class Lowering:
         self._loop.pace, self._loop.source, self._loop.rings[op.out] = pace, op, ring
 
     def keep(self, op: Op) -> None:
-        """Copy the fresh rows of the result of `op` to its ring."""
+        """Copy the fresh rows of the result of `op` to its ring, where all that is read of it from now on is."""
         assert self._loop is not None
-        made = self._loop.fresh[op.out]
+        made = self._loop.fresh.pop(op.out)
+        self._buffers[op.out] = made.ring
+        self._forget_parts(op.out)
         self._append(self._loop.block, KEEPS.get(KEEP)(made.rows, made.ring, made.pace, made.keep, op.out.shape[1]))
+
+    def _forget_parts(self, value: Value) -> None:
+        """Parts of `value` that are asked for from now on lie in the buffer that it has now."""
+        for part in [part for part, (base, _) in self._windows.items() if base is value]:
+            self._buffers.pop(part, None)
+            self._forget_parts(part)
 
     @property
     def pace(self) -> Pace | None:

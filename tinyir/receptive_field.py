@@ -23,6 +23,7 @@ from .ir import Const, Func, Value
 from .opdef import Op
 from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
+from .ops.qconcat import QConcat
 from .ops.resize import Resampling
 from .ops.shape import Concat, Transpose
 
@@ -122,7 +123,7 @@ def _field(op: Op, sources: Sequence[Field], axis: Axis) -> Field:
     extents = [f.extent for f in sources]
     widest = None if None in extents else max(e for e in extents if e is not None)
     jump = max(f.jump for f in sources)
-    if widest is None or isinstance(op, (Transpose, Concat, Elementwise)):
+    if widest is None or isinstance(op, (Transpose, Concat, QConcat, Elementwise)):
         return Field(widest, jump)
     window = window_of(op, axis)
     if window is not None:

@@ -22,6 +22,7 @@ from .ir import Array, Const, Value
 from .opdef import Op
 from .ops.base import AlongAxis, Elementwise, Spatial, normal_axis
 from .ops.conv import ConvTranspose2D
+from .ops.qconcat import QConcat
 from .ops.qeltwise import QReduceMean
 from .ops.reduce import Reduce
 from .ops.resize import Resampling
@@ -33,7 +34,7 @@ __all__ = ["Needs", "RowNeeds", "RowSchedule", "check_rows", "folds_rows", "has_
            "schedule_rows", "work_rows"]
 
 
-_ROW_FOR_ROW = (Concat, Reduce, QReduceMean)
+_ROW_FOR_ROW = (Concat, QConcat, Reduce, QReduceMean)
 """Ops of which row i needs row i of each operand, whether it is a row of the result or one that is folded."""
 
 

@@ -23,6 +23,7 @@ from .ir import Argument, Const, Value
 from .opdef import Op
 from .ops.base import Elementwise, Spatial
 from .ops.conv import ConvTranspose2D
+from .ops.qconcat import QConcat
 from .ops.shape import Concat, Slice, Transpose
 
 __all__ = ["TURNS", "Spans", "boxes_of", "check_tiles", "equal_parts", "extent_of", "is_column_slice", "is_image",
@@ -171,7 +172,7 @@ def tile_problem(op: Op, inside: Collection[Op]) -> str | None:
     images = [whole_box(v) if v is not None and is_image(v) else whole_box(op.out) for v in op.operands]
     if not isinstance(op, Spatial) or op.part_attrs(whole_box(op.out), images) is None:
         return f"{op.opname} %{op.out.name} needs more than a part of its operands for a part of its result"
-    if not isinstance(op, (Elementwise, Concat)) and any(not isinstance(v, Const) for v in op.reads[1:]):
+    if not isinstance(op, (Elementwise, Concat, QConcat)) and any(not isinstance(v, Const) for v in op.reads[1:]):
         return f"{op.opname} %{op.out.name} has weights that are computed"
     for value in op.operands:
         flat = value is None or isinstance(value, Const) or is_image(value) or value.type.elements == value.shape[-1]

@@ -26,6 +26,7 @@ from tinyir.ops import (
     MaxPool,
     Mul,
     QAdd,
+    QConcat,
     QConv2D,
     QDepthwiseConv2D,
     QMul,
@@ -129,23 +130,30 @@ class Network:
 
     def activate(self) -> None:
         x = self.pick()
-        if self.quantised:
-            table = self.build.const("t", self.rng.integers(-128, 128, 256).astype(np.int8),
-                                     TensorType((256,), I8, QUANT))
-            self.images.append(self.build.add(Lookup(x, table, result=self.type(x.shape))).out)
-        else:
-            self.images.append(self.build.add(HardSwish(x)).out)
+        self.images.append(self.table(x) if self.quantised else self.build.add(HardSwish(x)).out)
 
     def join(self) -> None:
         x = self.pick()
         same = [v for v in self.images if v.shape[1:3] == x.shape[1:3]]
         other = same[int(self.rng.integers(len(same)))]
         if other.shape != x.shape or self.rng.random() < 0.4:
-            self.images.append(self.build.add(Concat((x, other), axis=3)).out)
+            joined = self.build.add(Concat((x, other), axis=3)).out if not self.quantised or self.rng.random() < 0.5 \
+                else self.joined_anew(x, other)
+            self.images.append(joined)
         elif self.quantised:
             self.images.append(self.build.add(QAdd(x, other, result=self.type(x.shape))).out)
         else:
             self.images.append(self.build.add(Add(x, other)).out)
+
+    def joined_anew(self, x: Value, other: Value) -> Value:
+        """Side by side under another scale, and back under the common one."""
+        shape = (*x.shape[:3], x.shape[3] + other.shape[3])
+        wide = self.build.add(QConcat((x, other), result=TensorType(shape, I8, Quant((0.0625,), (-2,))))).out
+        return self.table(wide)
+
+    def table(self, x: Value) -> Value:
+        table = self.build.const("t", self.rng.integers(-128, 128, 256).astype(np.int8), TensorType((256,), I8, QUANT))
+        return self.build.add(Lookup(x, table, result=self.type(x.shape))).out
 
     def enlarge(self) -> None:
         x = self.pick()

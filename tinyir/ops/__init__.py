@@ -49,6 +49,7 @@ from .linear import Dense, MatMul
 from .mem import Join, Loop, MemReturn, Next, Part, Slot, View, Window
 from .pool import AvgPool, MaxPool
 from .pull import Hold, Pull
+from .qconcat import QConcat
 from .qconv import QConv2D, QDense, QDepthwiseConv2D, QMatMul
 from .qeltwise import QAdd, QAvgPool, QMul, QReduceMean, QSoftmax
 from .qproject import QProject
@@ -77,10 +78,10 @@ __all__ = [
     "DepthwiseConv2D", "Dequantize", "Div", "Elementwise", "Elu", "Empty", "Erf", "Exp", "Floor", "Gather", "Gelu",
     "HardSigmoid", "HardSwish", "Hold", "Insert", "Join", "LeakyRelu", "Log", "LogSoftmax", "Lookup", "Loop", "MatMul",
     "MaxPool", "Maximum", "MemReturn", "Minimum", "Mul", "NearestRounding", "Neg", "Next", "NnOp", "PRelu", "Pad",
-    "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConv2D", "QDense", "QDepthwiseConv2D",
-    "QMatMul", "QMul", "QProject", "QReduceMean", "QResize", "QSoftmax", "Quantize", "Range", "Reciprocal", "Reduce",
-    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu", "Resampling", "Reshape",
-    "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax", "Softplus", "Softsign",
-    "Spatial", "Split", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View", "Window", "Yield",
-    "activation_of", "apply_activation", "channel_role",
+    "PadMode", "Part", "Patch", "Place", "Pow", "Pull", "QAdd", "QAvgPool", "QConcat", "QConv2D", "QDense",
+    "QDepthwiseConv2D", "QMatMul", "QMul", "QProject", "QReduceMean", "QResize", "QSoftmax", "Quantize", "Range",
+    "Reciprocal", "Reduce", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reinterpret", "Relu",
+    "Resampling", "Reshape", "Resize", "Return", "Round", "Selu", "Sigmoid", "Sign", "Slice", "Slot", "Softmax",
+    "Softplus", "Softsign", "Spatial", "Split", "Sqrt", "Stream", "Sub", "Tanh", "Tile", "Transpose", "Unary", "View",
+    "Window", "Yield", "activation_of", "apply_activation", "channel_role",
 ]

@@ -11,7 +11,7 @@ from ..library import family
 from ..text import fill
 from .mve_text import MVE, mve_only
 
-__all__ = ["lookup_call", "lookup_text"]
+__all__ = ["lookup_call", "lookup_text", "pixel_text"]
 
 _LOOKUP = """
     push    {r4, lr}
@@ -44,3 +44,15 @@ def lookup_call(kinds: tuple[DType, DType], places: tuple[str, str, str], count:
         {otherwise}
         #endif
     """, guard=MVE, places=", ".join(places), count=count, otherwise=otherwise)
+
+
+def pixel_text(kinds: tuple[DType, DType], places: tuple[str, str | None, str], count: int, vector: bool) -> str:
+    """C statements: `count` elements from one place to another, through the table between them if there is one."""
+    source, table, target = places
+    moved = f"({source})[c]"
+    text = fill("""
+        for (int32_t c = 0; c < {count}; c++) {
+            ({target})[c] = {value};
+        }
+    """, count=count, target=target, value=moved if table is None else f"({table})[(uint8_t){moved}]")
+    return lookup_call(kinds, (source, table, target), str(count), text) if vector and table is not None else text

@@ -25,6 +25,7 @@ from .base import RowKernel
 from .eltwise import Binary, BinaryRows, Map, MapRows, row_length
 from .loops import row_major
 from .move import Concat, Transpose
+from .mve_lookup import pixel_text
 from .mve_move import row_text
 from .qboundary import Boundary
 from .qeltwise import LookupRows, LookupS8, PairRowsS8, PairS8
@@ -36,42 +37,51 @@ __all__ = ["BoundaryRows", "ConcatRows", "ImageRows", "KeepRows", "PlaneRows"]
 class ConcatRows(RowKernel, opname="k.concat_rows"):
     """The channels of y from `channel` on are those of x, for a span of rows: one operand of a concat."""
 
-    x: Value                               # [1, ring, W, C]
+    batched: ClassVar[tuple[str, ...]] = ("x", "y")
+
+    x: Value                               # [N, ring, W, C]
+    tables: Value | None                   # [256 for each], by the byte of x: what becomes of elements
     y: Written                             # [1, ring, W, channels of all]
     channel: int
     rows: tuple[int, int]
     height: int
     x_base: int = 0
     y_base: int = 0
+    table: int = 0                         # number of the table
+    vector: bool = False                   # whether the core has the instructions of mve_lookup
 
     def stem(self) -> str:
         return f"{super().stem()}_{self.x.type.dtype}"
 
-    def reference(self, x: Array, y: Array) -> None:
+    def reference(self, x: Array, tables: Array | None, y: Array) -> None:
         values, _ = self.read_rows("x", x)
+        if tables is not None:
+            values = tables[256 * self.table + np.ascontiguousarray(values).view(np.uint8).astype(np.int32)]
         slots = [(self.y_base + i) % y.shape[1] for i in range(values.shape[1])] if self.is_ring("y") \
             else list(range(*self.rows))
         y[:, slots, :, self.channel:self.channel + x.shape[3]] = values
 
     def source(self) -> str:
         width, inputs, outputs = self.x.shape[2], self.x.shape[3], self.y.shape[3]
+        kinds = self.x.type.dtype, self.y.type.dtype
+        table = None if self.tables is None else f"tables + {256 * self.table}" if self.table else "tables"
+        pixel = pixel_text(kinds, (f"from + column * {inputs}", table, f"to + column * {outputs}"), inputs, self.vector)
         return fill("""
-            static void {name}(const {kind} *restrict x, {kind} *restrict y, {rows})
+            static void {name}(const {xt} *restrict x, {tables}{yt} *restrict y, {rows})
             {
                 {setup}
                 for (int32_t row = row_begin; row < row_end; row++) {
-                    const {kind} *from = {x_row};
-                    {kind} *to = y + {y_slot} * {y_pitch}{channel};
+                    const {xt} *from = {x_row};
+                    {yt} *to = y + {y_slot} * {y_pitch}{channel};
                     for (int32_t column = 0; column < {width}; column++) {
-                        for (int32_t c = 0; c < {inputs}; c++) {
-                            to[column * {outputs} + c] = from[column * {inputs} + c];
-                        }
+                        {pixel}
                     }
                 }
             }
-        """, kind=c_type(self.x.type.dtype), rows=self.row_parameters(), setup=self.row_setup(), width=width,
-            x_row=self.address("x", "row"), y_slot=self.slot("y", "row"),
-            y_pitch=self.pitch("y"), inputs=inputs, outputs=outputs,
+        """, xt=c_type(kinds[0]), yt=c_type(kinds[1]), pixel=pixel,
+            tables="" if self.tables is None else f"const {c_type(kinds[1])} *restrict tables, ",
+            rows=self.row_parameters(), setup=self.row_setup(), width=width, x_row=self.address("x", "row"),
+            y_slot=self.slot("y", "row"), y_pitch=self.pitch("y"),
             channel=f" + {self.channel}" if self.channel else "")
 
 
@@ -254,7 +264,7 @@ def concat_rows(kernel: Concat, low: Lowering) -> list[Op]:
     made: list[Op] = []
     channel, height = 0, low.source.out.shape[1]
     for value in kernel.inputs:
-        made += ConcatRows(value, kernel.y, channel, (0, height), height).paced(low.pace)
+        made += ConcatRows(value, None, kernel.y, channel, (0, height), height).paced(low.pace)
         channel += value.shape[3]
     return made
 
@@ -333,7 +343,7 @@ def _images(op: Op) -> bool:
 
 
 streams(ops.Conv2D, ops.DepthwiseConv2D, ops.ConvTranspose2D, ops.MaxPool, ops.AvgPool, ops.Resize,
-        ops.QConv2D, ops.QDepthwiseConv2D, ops.QAvgPool, ops.QResize, where=_images)
+        ops.QConv2D, ops.QDepthwiseConv2D, ops.QAvgPool, ops.QResize, ops.QConcat, where=_images)
 streams(ops.Relu, ops.Clip, ops.LeakyRelu, ops.Sigmoid, ops.Tanh, ops.HardSigmoid, ops.HardSwish, ops.Elu, ops.Selu,
         ops.Softplus, ops.Softsign, ops.Gelu, ops.Erf, ops.Exp, ops.Log, ops.Sqrt, ops.Neg, ops.Abs, ops.Reciprocal,
         ops.Floor, ops.Ceil, ops.Round, ops.Sign, ops.Lookup, where=_images)
