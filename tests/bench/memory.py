@@ -2,11 +2,11 @@
 
     MEMORY.md, memory.json        beside this file
 
-Each int8 model is compiled layer by layer (-O1), at -O2, with `--ram min`, and with `--ram min --recompute 10%`, for a
-Cortex-M4; what is left to count is counted on the emulated core: instructions and the stack, painted. Models that the
-zoo has in float are quantised by tinyc first; MobileNetV2 1.0 at 224 x 224 is built by mobilenet_v2.py. With model
-names only these are measured anew. `--bytes` compiles only, and prints a table: instructions and stack stay as they
-were. All models take about ten minutes.
+Each int8 model is compiled layer by layer (-O1), at -O2, with `--ram min`, and with `--ram min --recompute 10%` (where
+there is a bar with 3 % too), for a Cortex-M4; what is left to count is counted on the emulated core: instructions and
+the stack, painted. Models that the zoo has in float are quantised by tinyc first; MobileNetV2 1.0 at 224 x 224 is built
+by mobilenet_v2.py. With model names only these are measured anew. `--bytes` compiles only, and prints a table:
+instructions and stack stay as they were. All models take about ten minutes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CALIBRATION = 8
 
 @dataclass(frozen=True)
 class Case:
-    """A model and the bars: bytes at no further multiply-accumulates, and with up to 10 % more."""
+    """A model and the bars: bytes at no further multiply-accumulates, and with up to 10 % and 3 % more."""
 
     name: str
     bar: int
@@ -61,10 +61,15 @@ class Case:
     peer: str
     quantised: bool = True
     """Whether the zoo has it as int8."""
+    bar_little: int | None = None
+
+    def bar_of(self, mode: str) -> int | None:
+        """The bar for what is measured in one way."""
+        return {"again": self.bar_again, "little": self.bar_little}.get(mode, self.bar)
 
 
 CASES = (
-    Case("mobilenet_v2_100_224", 105_000, 50_000, "MCUNetV2 172 KiB at +10 %", False),
+    Case("mobilenet_v2_100_224", 105_000, 50_000, "MCUNetV2 172 KiB at +10 %", False, 57_000),
     Case("mbv2_w035_144_ortq_int8", 25_400, 13_500, "msf-CNN 181 kB, 68 at +10 %; TinyEngine 295 kB"),
     Case("vww_mobilenetv1_int8", 11_500, 9_300, "TFLM 100.7 kB"),
     Case("resnet8_int8", 9_300, None, "TFLM 55.0 kB"),
@@ -84,6 +89,7 @@ MODES: dict[str, tuple[str, Limits, str]] = {
     "min_rows": ("2", _MIN, "rows"),
     "min_held": ("2", _MIN, "arena"),
     "again": ("2", replace(_MIN, recompute="10%"), "whole"),
+    "little": ("2", replace(_MIN, recompute="3%"), "whole"),
 }
 """Level, limits, and how the input comes: from the caller's buffer, row by row, or held in the arena."""
 
@@ -190,8 +196,8 @@ def bars_table(results: Row, mode: str) -> str:
     """Bytes at --ram min beside the bars."""
     rows = [("model", "bar", "activations", "arena", "MACs", "scan", "least possible", "peers")]
     for case in CASES:
-        row, bar = results.get(case.name, {}).get(mode), case.bar_again if mode == "again" else case.bar
-        if row is None or (mode == "again" and bar is None):
+        row, bar = results.get(case.name, {}).get(mode), case.bar_of(mode)
+        if row is None or bar is None:
             continue
         rows.append((case.name, f"{bar:,}", against(row["activation_bytes"], bar),
                      against(row["arena_bytes"], bar, _SLACK), f"{row['macs'] / row['macs_layerwise']:.3f} x",
@@ -259,6 +265,10 @@ No multiply-accumulate more than layer by layer. `least possible`: what no place
 
 {bars_table(results, "again")}
 
+## --ram min --recompute 3%
+
+{bars_table(results, "little")}
+
 ## Speed
 
 Instructions of one inference on the emulated core, the difference to layer by layer in brackets; the stack, painted,
@@ -309,8 +319,9 @@ def main() -> int:
     for name in () if options.write_only else options.models or known:
         case = known[name]
         with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
-            results[name] = measure_case(case, results.get(name, {}), options.keep or Path(folder),
-                                         options.ways or list(MODES), run=not options.bytes)
+            ways = [way for way in options.ways or MODES if way != "little" or case.bar_little is not None]
+            results[name] = measure_case(case, results.get(name, {}), options.keep or Path(folder), ways,
+                                         run=not options.bytes)
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     (HERE / "MEMORY.md").write_text(report(results))
     print_bytes(results)
