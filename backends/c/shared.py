@@ -26,8 +26,10 @@ __all__ = ["NOINLINE", "Shared", "share"]
 
 NOINLINE = "__attribute__((noinline))"
 
-_NUMBER = re.compile(r"(?<![\w.\[])\d+(?![\w.])")
-"""A decimal literal that may become a variable: not the size of an array, nor a part of a name or of a float."""
+_NUMBER = re.compile(r"static const [^;]*;|(?<![\w.\[])\d+(?![\w.])")
+"""A decimal literal that may become a variable: not the size of an array, nor a part of a name or of a float. What is
+not to change as a whole: a static constant, whose value has to be one.
+"""
 _A_CHARACTER, _A_NUMBER = 0.33, 7.0
 """Bytes of machine code (Cortex-M) for each character of C, and for each number that a call passes."""
 
@@ -43,7 +45,7 @@ class Shared(NamedTuple):
 class _Source:
     kernel: Kernel
     text: str
-    numbers: tuple[int, ...]
+    numbers: tuple[str, ...]
     dimensions: dict[str, int]
 
 
@@ -72,7 +74,7 @@ def share(kernels: Sequence[Kernel]) -> dict[Kernel, Shared]:
     for kernel in kernels:
         text = kernel.source()
         found[kernel] = Shared(text)
-        numbers = tuple(int(number) for number in _NUMBER.findall(text))
+        numbers = tuple(_NUMBER.findall(text))
         alike.setdefault((kernel.stem(), _NUMBER.sub("0", text)), []).append(
             _Source(kernel, text, numbers, kernel.dimensions()))
     for sources in alike.values():
@@ -95,15 +97,15 @@ def _groups(sources: Sequence[_Source]) -> Iterator[_Group]:
     yield _Group(sources, names)
 
 
-def _parts(sources: Sequence[_Source], values: Sequence[int]) -> list[list[_Source]]:
+def _parts(sources: Sequence[_Source], values: Sequence[object]) -> list[list[_Source]]:
     """Those with the same of `values` together."""
     return [[source for source, value in zip(sources, values, strict=True) if value == one]
             for one in dict.fromkeys(values)]
 
 
-def _name(sources: Sequence[_Source], values: Sequence[int]) -> str | None:
+def _name(sources: Sequence[_Source], values: Sequence[str]) -> str | None:
     """What all `sources` call their number of `values`, if they have a name for it that is free in the text."""
-    names = [name for name in sources[0].dimensions if all(source.dimensions.get(name) == value
+    names = [name for name in sources[0].dimensions if all(str(source.dimensions.get(name)) == value
                                                            for source, value in zip(sources, values, strict=True))]
     return next((name for name in names if not re.search(rf"\b{name}\b", sources[0].text)), None)
 

@@ -69,10 +69,11 @@ def test_the_first_name_that_fits_all_is_taken() -> None:
     (Text("g(8);", {"n": 8}), Text("g(9);", {"m": 9})),
     (Text("g(8);", {"n": 8}), Text("g(9);", {"n": 9}, "f_2")),
     (Text("int s[8];", {"n": 8}), Text("int s[9];", {"n": 9})),
+    (Text("static const int s[2] = {8, 1};", {"n": 8}), Text("static const int s[2] = {9, 1};", {"n": 9})),
     (Text("g(8.5f);", {"n": 8}), Text("g(9.5f);", {"n": 9})),
     (Text("int n = 8;", {"n": 8}), Text("int n = 9;", {"n": 9})),
     (Text("g(8);", {"n": 8}), Text("h(9);", {"n": 9})),
-], ids=["other names", "other kernels", "an array", "floats", "a name that is taken", "other texts"])
+], ids=["other names", "other kernels", "an array", "a constant", "floats", "a name that is taken", "other texts"])
 def test_what_cannot_be_shared_is_not(one: Text, other: Text) -> None:
     assert [dimensions for _, dimensions in shared(one, other)] == [(), ()]
     assert list(share(cast("list[Kernel]", [one, other])).values()) == [(one.source(), ()), (other.source(), ())]

@@ -182,7 +182,6 @@ _COLUMNS = """
     {third_pixel}
     blt     7f
     {pairs}
-    add     r2, r2, #2
     strd    r2, r5, [sp, #20]
     bne     1b
     add     sp, sp, #28
@@ -359,8 +358,9 @@ def _stores(sums: list[list[str]]) -> dict[str, str]:
     places = ["[r2]", "[r2, r3]", "[r4]", "[r4, r3]"]
     joined = [f"bfi     {a}, {b}, #8, #24" + "                    // two neighbouring bytes" * (a == "r6")
               for a, b in zip(*sums, strict=True)]
-    halves = [f"strh    {a}, {place}" for a, place in zip(sums[0], places, strict=False)]
-    return {"third_pixel": "add     r4, r2, r3, lsl #1" if len(halves) > 2 else "", "pairs": "\n".join(joined + halves),
+    others = [f"strh    {a}, {place}" for a, place in zip(sums[0][1:], places[1:], strict=False)]
+    return {"third_pixel": "add     r4, r2, r3, lsl #1" if len(others) > 1 else "",
+            "pairs": "\n".join([*joined, *others, f"strh    {sums[0][0]}, [r2], #2"]),
             "bytes": "\n".join(f"strb    {a}, {place}" for a, place in zip(sums[0], places, strict=False))}
 
 

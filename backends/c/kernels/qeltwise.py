@@ -245,7 +245,8 @@ def _multipliers(kernel: PairS8 | PairRowsS8) -> dict[str, int]:
     """The constants of a 32-bit form that differ most between layers."""
     if kernel.function == "mul":
         return {"multiplier": kernel.form[2]}
-    return {} if kernel.form[-1] else dict(zip(("a_multiplier", "b_multiplier"), kernel.form[:2], strict=True))
+    a, b, offset, *_, wide = kernel.form
+    return {} if wide else {"a_multiplier": a, "b_multiplier": b, "less" if offset < 0 else "more": abs(offset)}
 
 
 def _is_plain(*dtypes: DType) -> bool:
