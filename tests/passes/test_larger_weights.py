@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyir.clone import clone_module
 from tinyir.interp import run
 from tinyir.ir import Argument, Array, Block, Func, Module
 from tinyir.ops import QConv2D, Return
 from tinyir.pass_manager import Context, PassManager, parse_pipeline
 from tinyir.target import target_named
 from tinyir.types import I8, Quant, TensorType
+
+from ..backends.harness import COMPILERS, run_c
+from .test_stream import Network
 
 SHAPE = 1, 12, 12, 16
 LARGER = "k.conv2d_winograd"
@@ -94,3 +98,38 @@ def test_least_ram_goes_on() -> None:
     assert size is not None
     assert size <= limit - 2048
     assert np.array_equal(answers(less), answers(network()))
+
+
+class OfFours(Network):
+    """A random network whose convolutions are what has a larger form, wherever there are fours of channels."""
+
+    def convolve(self) -> None:
+        x, outputs = self.pick(), int(self.rng.choice([3, 4, 8, 12]))
+        window = (3, 3) if x.shape[3] % 4 == 0 and min(x.shape[1:3]) > 2 else (1, 1)
+        pad = tuple(int(p) for p in self.rng.integers(0, 2, 4)) if window == (3, 3) else (0, 0, 0, 0)
+        rows, columns = (x.shape[i + 1] + pad[i] + pad[i + 2] - window[i] + 1 for i in (0, 1))
+        weight, bias = self.weight(outputs, *window, x.shape[3]), self.bias(outputs)
+        result = self.type((1, rows, columns, outputs))
+        self.images.append(self.build.add(QConv2D(x, weight, bias, result, pad=pad)).out)  # type: ignore[arg-type]
+
+    pointwise = convolve
+
+
+@pytest.mark.skipif(not COMPILERS, reason="no C compiler")
+@pytest.mark.parametrize("how", ["", "stream{rows=3},", "schedule{ram=min,macs=30%},"])
+def test_random_networks(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layer by layer, row by row and in tiles the answers are those of the network."""
+    monkeypatch.setattr("tinyc.backends.c.kernels.dsp_winograd.winograd_pays", lambda *sizes: True)
+    tiled = 0
+    for seed in range(8):
+        network = OfFours(seed, quantised=True)
+        plain, x = network.grow(8), network.input()
+        module, _ = clone_module(plain)
+        module.attrs["larger_weights"] = 1 << 20
+        passes = parse_pipeline(f"{how}expand-patches,lower-to-mem,plan-arena")
+        PassManager(passes).run(module, Context(target_named("cortex-m4")))
+        tiled += kernels(module).count(LARGER)
+        in_c = run_c(module, [x], flags=("-O1",))
+        for wanted, *others in zip(run(plain, [x]), run(module, [x]), in_c, strict=True):
+            assert all(np.array_equal(found, wanted) for found in others)
+    assert tiled > 4
