@@ -225,9 +225,9 @@ ALONE = """
 module @alone {
   const @w : tensor<3x3x4xf32> = random<1>
   func @main(%x: tensor<1x12x4x4xf32>) -> tensor<1x12x4x4xf32> {
-    %a = nn.softmax(%x) : tensor<1x12x4x4xf32>
+    %a = nn.softmax(%x) {axis = 1} : tensor<1x12x4x4xf32>
     %b = nn.depthwise_conv2d(%a, @w, none) {pad = [1, 1, 1, 1]} : tensor<1x12x4x4xf32>
-    %c = nn.softmax(%b) : tensor<1x12x4x4xf32>
+    %c = nn.softmax(%b) {axis = 1} : tensor<1x12x4x4xf32>
     %d = nn.transpose(%c) {perm = [0, 2, 1, 3]} : tensor<1x4x12x4xf32>
     %y = nn.reshape(%d) : tensor<1x12x4x4xf32>
     nn.return(%y)
