@@ -84,7 +84,7 @@ def work_of(kernel: Kernel) -> Work:
         return _conv_winograd(kernel)
     if isinstance(kernel, (ConvMve, DepthwiseMve)):
         return _conv_mve(kernel) if isinstance(kernel, ConvMve) else _depthwise_mve(kernel)
-    if isinstance(kernel, ConvSwar):
+    if isinstance(kernel, ConvSwar) and kernel.pixels:
         return _conv_swar(kernel)
     if isinstance(kernel, RowKernel):
         found = _by_rows(kernel)
@@ -235,8 +235,8 @@ def variant_of(kernel: Kernel) -> str:
         words.append(_form_of(kernel))
     if isinstance(kernel, DepthwiseDsp):
         words.append("planes" if kernel.band else "groups")
-    if isinstance(kernel, ConvSwar) and kernel.pixels == 2:
-        words.append("of two")
+    if isinstance(kernel, ConvSwar) and kernel.pixels < 4:
+        words.append("of two" if kernel.pixels else "direct")
     words += ["emulated"] if attributes.get("emulated") else []
     window, stride = getattr(kernel, "kernel", None), attributes.get("stride", (1, 1))
     if window is not None:

@@ -41,8 +41,9 @@ CASES = {
     "wide rows, more than 510 inputs": Case((3, 4, 1200), (1, 1), 8),
 }
 
-SIZED = [*((name, 4) for name in CASES), *((name, 2) for name in (
-    "pointwise, odd run", "3x3, odd channels", "3x3", "u8", "wide rows, more than 510 inputs"))]
+FEW = {2: ("pointwise, odd run", "3x3, odd channels", "3x3", "u8", "wide rows, more than 510 inputs"),
+       0: ("pointwise, odd run", "3x3, odd channels", "u8", "rows dilated", "batch")}
+SIZED = [*((name, 4) for name in CASES), *((name, pixels) for pixels, names in FEW.items() for name in names)]
 """Cases, and pixels of a column."""
 
 
@@ -179,13 +180,15 @@ def on_core(module: Module, arrays: Sequence[Any], core: str, route: Any, level:
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("core", CORES)
 def test_less_scratch(core: str) -> None:
-    """Where memory is short a column has two pixels, and half as many words."""
+    """Where memory is short a column has two pixels, and half as many words, or there is none."""
     module, _ = lowered(quantised_module(*convolution(CASES["3x3"])), core)
     kernel = next(op for op in module.walk() if isinstance(op, ConvSwar))
-    assert [(t.attrs, t.elements) for t in kernel.tilings()] == [({"pixels": 4}, 288), ({"pixels": 2}, 144)]
-    small = quantised_module(*convolution(CASES["3x3"]), scratch=600)
-    PassManager(parse_pipeline("lower-to-mem,fit-scratch")).run(small, Context(target_named(core)))
-    assert next(op for op in small.walk() if isinstance(op, ConvSwar)).pixels == 2
+    assert [(t.attrs, t.elements) for t in kernel.tilings()] == [
+        ({"pixels": 4}, 288), ({"pixels": 2}, 144), ({"pixels": 0}, 1)]
+    for limit, pixels in ((1152, 4), (600, 2), (500, 0)):
+        small = quantised_module(*convolution(CASES["3x3"]), scratch=limit)
+        PassManager(parse_pipeline("lower-to-mem,fit-scratch")).run(small, Context(target_named(core)))
+        assert next(op for op in small.walk() if isinstance(op, ConvSwar)).pixels == pixels
 
 
 PAYS = {
@@ -215,7 +218,7 @@ ROWS = {
 
 
 @pytest.mark.usefixtures("always")
-@pytest.mark.parametrize(("core", "pixels"), [("cortex-m0plus", 4), ("rv32imc", 2)])
+@pytest.mark.parametrize(("core", "pixels"), [("cortex-m0plus", 4), ("rv32imc", 2), ("rv32imc", 0)])
 @pytest.mark.parametrize("name", ROWS)
 def test_rows(name: str, core: str, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swar_conv, "PIXELS", pixels)

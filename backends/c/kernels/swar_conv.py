@@ -4,7 +4,8 @@
 
 Four output pixels at a time, or two where memory is short: their windows become a column of words in scratch memory,
 two pixels in each, which is multiplied with all output channels (`swar_columns`). Columns go on from one row of the
-image to the next; at the end some of their pixels are not used. Outside the image values are the zero point of x, whose
+image to the next; at the end some of their pixels are not used. Where there is no memory for a column, each result is
+computed by itself (`swar_direct`). Outside the image values are the zero point of x, whose
 part in the sums is in the biases.
 """
 
@@ -39,7 +40,7 @@ Pair = tuple[int, int]
 Quad = tuple[int, int, int, int]
 PIXELS = 4
 """Of a column, where memory is not short."""
-_SIZES = (4, 2)
+_SIZES = (4, 2, 0)
 _USUAL_LENGTH = 6
 """Inputs of a segment."""
 
@@ -76,7 +77,7 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     dilation: int                           # of rows
     x_zero: int
     together: int                           # channels that share segments
-    pixels: int                             # of a column: 4 or 2
+    pixels: int                             # of a column: 4 or 2; 0 where there is none
     common: tuple[int, int]
     shift: int
     zero: int
@@ -97,8 +98,8 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
         return self.kernel[0] * self.kernel[1] * self.x.shape[3]
 
     def column_words(self, pixels: int) -> int:
-        """Words of scratch for a column."""
-        return pixels // 2 * self._steps
+        """Words of scratch for a column, one at least."""
+        return max(1, pixels // 2 * self._steps)
 
     def tilings(self) -> tuple[Tiling, ...]:
         return tuple(Tiling({"pixels": pixels}, "columns", self.column_words(pixels))
@@ -150,8 +151,40 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
                 {rest}
                 {body}
             }
-        """, pointers=self.pointers(), rows=self.row_parameters(), rest=self._rest_text(),
-                    body=self._run_text() if self.pointwise else self._window_text())
+        """, pointers=self.pointers(), rows=self.row_parameters(), rest=self._rest_text(), body=self._body_text())
+
+    def _body_text(self) -> str:
+        if self.pixels == 0:
+            return self._direct_text()
+        return self._run_text() if self.pointwise else self._window_text()
+
+    def _direct_text(self) -> str:
+        """Each result by itself, without a column."""
+        channels, outputs = self.x.shape[3], self.y.shape[3]
+        return fill("""
+            (void)segments;
+            (void)columns;
+            {setup}
+            for (int32_t row = row_begin; row < row_end; row++) {
+                {lines}
+                {yt} *out = y + {slot} * {pitch};
+                for (int32_t pixel = 0; pixel < {width}; pixel++, out += {outputs}) {
+                    for (int32_t o = 0; o < {outputs}; o++) {
+                        const int8_t *weights = weight + o / {block} * {apart} + o % {block};
+                        uint32_t sum = starts[2 * o + 1];
+                        for (int32_t ky = 0; ky < {kernel}; ky++, weights += {length} * {block}) {
+                            sum += tc_swar_line_{dtype}(lines[ky], pixel * {step} - {pad}, {length}, {limit}, weights,
+                                {zero});
+                        }
+                        out[o] = {stored};
+                    }
+                }
+            }
+        """, setup=self.row_setup(), lines=self._lines_text(), slot=factor(self.slot("y", "row")), outputs=outputs,
+                    pitch=self.pitch("y"), width=self.y.shape[2], block=BLOCK, apart=self._steps * BLOCK,
+                    kernel=self.kernel[0], length=self.kernel[1] * channels, dtype=self.x.type.dtype,
+                    step=self.stride[1] * channels, pad=self.pad[1] * channels, limit=self.x.shape[2] * channels,
+                    zero=self.x_zero, stored=self.store("(int32_t)sum", "o"), **self.kinds)
 
     @property
     def _steps(self) -> int:
