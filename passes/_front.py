@@ -212,33 +212,40 @@ class _Scale(NamedTuple):
 
 
 def _thinned(labels: list[_Label], scale: _Scale) -> list[_Label]:
-    """At most 48 of the labels: of those that cost about the same the one that needs the least memory."""
+    """At most 48 of the labels, best first: of those that cost about the same the one that needs the least memory."""
+    labels = sorted(labels, key=lambda label: label[:4])
+    codes = [scale.code(label.flash) for label in labels]
     part = _PART
     while True:
-        kept = _pareto(_rounded(labels, scale, part), scale)
+        kept = _pareto(labels, codes, _rounded(labels, codes, scale, part))
         if len(kept) <= _MOST:
             return kept
         part *= 2
 
 
-def _rounded(labels: list[_Label], scale: _Scale, part: float) -> list[_Label]:
-    best: dict[tuple[int, int, int], _Label] = {}
+def _rounded(labels: Sequence[_Label], codes: Sequence[int], scale: _Scale, part: float) -> list[int]:
+    """The numbers of the best labels, of which all are sorted, each of those that cost about the same."""
     instructions, macs = max(1.0, scale.instructions * part), max(1.0, scale.macs * part / 2)
-    for label in labels:
-        key = int(label.instructions // instructions), -int(-label.macs // macs), scale.code(label.flash)
-        known = best.get(key)
-        if known is None or label[:4] < known[:4]:
-            best[key] = label
+    best: dict[tuple[float, float, int], int] = {}
+    for number, (label, code) in enumerate(zip(labels, codes, strict=True)):
+        best.setdefault((label.instructions // instructions, -label.macs // macs, code), number)
     return list(best.values())
 
 
-def _pareto(labels: list[_Label], scale: _Scale) -> list[_Label]:
-    kept: list[_Label] = []
-    for label in sorted(labels, key=lambda label: label[:4]):
-        if not any(k.macs <= label.macs and k.instructions <= label.instructions
-                   and scale.code(k.flash) <= scale.code(label.flash) for k in kept):
-            kept.append(label)
-    return kept
+def _pareto(labels: Sequence[_Label], codes: Sequence[int], numbers: Iterable[int]) -> list[_Label]:
+    """Of the labels with these numbers, the best first, those that no other one beats."""
+    kept: list[tuple[int, int, int]] = []
+    found: list[_Label] = []
+    for number in numbers:
+        _, macs, instructions, *_ = labels[number]
+        code = codes[number]
+        for others, slower, larger in kept:
+            if others <= macs and slower <= instructions and larger <= code:
+                break
+        else:
+            kept.append((macs, instructions, code))
+            found.append(labels[number])
+    return found
 
 
 def _point(label: _Label) -> Point:

@@ -17,7 +17,7 @@ from tinyir.row_schedule import RowSchedule, folds_rows, has_rows, schedule_rows
 from tinyir.types import I32
 
 from ._split import is_pixel, put_in_split, split_roles
-from ._stream_ways import STEP, can_stream, is_held, rate, scratch_of, sums_of
+from ._stream_ways import STEP, all_stream, is_held, rate, scratch_of, sums_of
 from ._ways import Scene, Way, provides
 
 __all__ = ["TYPICAL", "Chain", "chain_of", "part_sizes", "split_bytes", "split_way"]
@@ -86,7 +86,7 @@ def split(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     if chain is None or not sizes:
         return []
     size = min(sizes, key=lambda s: abs(s - TYPICAL))
-    by_rows = (0, 1) if all(map(can_stream, scene.ops[first:end])) else (0,)
+    by_rows = (0, 1) if all_stream(scene, first, end) else (0,)
     others = [s for s in sizes if s != size]
     return [split_way(scene, (first, end), chain, size, rows, others) for rows in by_rows]
 

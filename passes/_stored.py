@@ -23,6 +23,8 @@ class Memory:
 
     def __init__(self, func: Func, align: int) -> None:
         self.align = align
+        self._sizes: dict[tuple[Value, int | None], int] = {}
+        self._live: dict[int, dict[Value, int]] = {}
         self.ops = [op for op in func.ops if not isinstance(op, Return)]
         self.place = {op: i for i, op in enumerate(self.ops)}
         self.root: dict[Value, Value] = {}
@@ -58,6 +60,12 @@ class Memory:
 
     def size(self, value: Value, rows: int | None = None) -> int:
         """Bytes of a value, or of that many rows of it; 0 for what others store."""
+        key = value, rows
+        if key not in self._sizes:
+            self._sizes[key] = self._size(value, rows)
+        return self._sizes[key]
+
+    def _size(self, value: Value, rows: int | None) -> int:
         if isinstance(value, (Argument, Const)) or value in self.outputs or value in self.root:
             return 0
         elements = value.type.size_bytes
@@ -71,7 +79,10 @@ class Memory:
 
     def live_in(self, first: int) -> dict[Value, int]:
         """What was computed before op number `first` and is read by it or later: the last reader."""
-        return {r: self.last[r] for op in self.ops[:first] for r in op.results if self.last.get(r, -1) >= first}
+        if first not in self._live:
+            self._live[first] = {r: self.last[r] for op in self.ops[:first] for r in op.results
+                                 if self.last.get(r, -1) >= first}
+        return self._live[first]
 
     def needed_behind(self, value: Value, end: int) -> bool:
         """Whether an op from number `end` on reads the value, or the function returns it."""

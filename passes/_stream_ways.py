@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from tinyir.diag import fuse
 from tinyir.ir import Array, Block, Func, Module, Result, Value
 from tinyir.opdef import Op
 from tinyir.ops import Stream, Transpose, Yield
+from tinyir.pace import Pace
 from tinyir.row_schedule import RowSchedule, folds_rows, schedule_rows, work_rows
 from tinyir.stream_overlap import StreamOverlap
 from tinyir.waiting import rows_there
@@ -29,8 +30,8 @@ from ._kept_rows import kept_behind
 from ._streamable import can_stream
 from ._ways import Scene, Way, provides
 
-__all__ = ["RowBytes", "Stay", "can_stream", "patient_rows", "put_in_region", "put_in_stream", "row_bytes",
-           "row_schedule", "row_stays", "row_way", "scratch_of"]
+__all__ = ["RowBytes", "Stay", "all_stream", "can_stream", "may_wait", "patient_rows", "put_in_region",
+           "put_in_stream", "row_bytes", "row_schedule", "row_stays", "row_way", "scratch_of"]
 
 OpT = TypeVar("OpT", bound=Op)
 _INT32 = 4
@@ -38,6 +39,13 @@ STEP = 8
 """Instructions a step to find out whether an op has rows to compute."""
 _STEP_BYTES = 40
 """Machine code that does."""
+
+
+def all_stream(scene: Scene, first: int, end: int) -> bool:
+    """Whether ops first ... end - 1 can all run row by row."""
+    if "streams" not in scene.memo:
+        scene.memo["streams"] = [0, *accumulate(can_stream(op) for op in scene.ops)]
+    return bool(scene.memo["streams"][end] - scene.memo["streams"][first] == end - first)
 
 
 @dataclass(frozen=True)
@@ -52,19 +60,28 @@ class RowBytes:
 
 def row_schedule(scene: Scene, first: int, end: int, rows: int = 1, waits: Collection[Op] = ()) -> RowSchedule:
     """The schedule of ops that run row by row; rows of results in `waits` wait for slower readers."""
-    known: dict[tuple[int, int, int], RowSchedule] = scene.memo.setdefault("rows", {})  # strips ask for it too
-    if not waits and (first, end, rows) in known:
-        return known[first, end, rows]
-    ops = scene.ops[first:end]
-    kept = {op.out for op in ops if scene.memory.needed_behind(op.out, end)}
-    made = schedule_rows(ops, kept, rows, scene.needs, waits=waits)
-    if not waits:
-        known[first, end, rows] = made
-    return made
+    known: dict[tuple[int, int, int, frozenset[Op]], RowSchedule] = scene.memo.setdefault("rows", {})
+    key = first, end, rows, frozenset(waits)  # strips ask for it too
+    if key not in known:
+        ops = scene.ops[first:end]
+        kept = {op.out for op in ops if scene.memory.needed_behind(op.out, end)}
+        known[key] = schedule_rows(ops, kept, rows, scene.needs, waits=waits)
+    return known[key]
 
 
 def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowBytes:
     """Bytes while ops run row by row."""
+    known: dict[tuple[int, int, RowSchedule], tuple[int, int]] = scene.memo.setdefault("row bytes", {})
+    key = first, end, schedule
+    if key not in known:
+        known[key] = _peak_and_held(scene, first, end, schedule)
+    peak, held = known[key]
+    saved = 0 if peak <= scene.enough else _overlap(scene, first, end, schedule)
+    return RowBytes(peak - saved, held, saved)
+
+
+def _peak_and_held(scene: Scene, first: int, end: int, schedule: RowSchedule) -> tuple[int, int]:
+    """The bytes if stored tensors do not overlap."""
     memory, ops = scene.memory, scene.ops[first:end]
     kept = {op.out for op in ops if memory.needed_behind(op.out, end)}
     held, flight = sum(memory.size(v) for v in kept), [0] * len(ops)
@@ -73,14 +90,14 @@ def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowB
             held += (0 if op.out in kept else memory.size(op.out)) + memory.aligned(sums_of(op))
         elif op.out not in kept:
             held += memory.size(op.out, stay.held)
-            for moving, begin, last in stay.moving:
+            for rows, begin, last in stay.moving:
+                size = memory.size(op.out, rows)
                 for place in range(begin, last + 1):
-                    flight[place] += memory.size(op.out, moving)
+                    flight[place] += size
     stored = memory.before[first] + held
     peak = max(scene.needed(stored + moving, scratch_of(scene, op, rate(schedule, index)))
                for index, (op, moving) in enumerate(zip(ops, flight, strict=True)))
-    saved = 0 if peak <= scene.enough else _overlap(scene, first, end, schedule)
-    return RowBytes(peak - saved, held, saved)
+    return peak, held
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,13 @@ class Stay:
 
 def row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list[Stay]:
     """How long rows of the result of each op are there; no rows of what is stored whole, or folds rows."""
+    known: dict[tuple[int, int, RowSchedule], list[Stay]] = scene.memo.setdefault("stays", {})
+    if (first, end, schedule) not in known:
+        known[first, end, schedule] = _row_stays(scene, first, end, schedule)
+    return known[first, end, schedule]
+
+
+def _row_stays(scene: Scene, first: int, end: int, schedule: RowSchedule) -> list[Stay]:
     memory, ops = scene.memory, scene.ops[first:end]
     kept, found = kept_behind(ops, schedule, scene.needs), []
     for index, op in enumerate(ops):
@@ -144,13 +168,27 @@ def _overlap(scene: Scene, first: int, end: int, schedule: RowSchedule) -> int:
 
 
 def rate(schedule: RowSchedule, index: int) -> Fraction:
-    pace = schedule.paces[index]
-    return Fraction(pace.rows, pace.steps)
+    """Rows a step of op number `index`."""
+    return _fraction(*schedule.paces[index][:2])
+
+
+@lru_cache
+def _fraction(rows: int, steps: int) -> Fraction:
+    return Fraction(rows, steps)
 
 
 def is_held(scene: Scene, index: int, readers: list[int], ops: Sequence[Op], schedule: RowSchedule) -> bool:
     """Whether rows of the result of op number `index` are needed in a later step than the one that makes them."""
-    op, pace = ops[index], schedule.paces[index]
+    op, pace, known = ops[index], schedule.paces[index], scene.needs.memo
+    key = ("held", op, pace[:2], *((ops[r], *schedule.paces[r].earlier(pace.start)) for r in readers), pace.shift
+           + pace.rows * pace.start)
+    if key not in known:
+        known[key] = _is_held(scene, op, readers, ops, schedule, pace)
+    found: bool = known[key]
+    return found
+
+
+def _is_held(scene: Scene, op: Op, readers: list[int], ops: Sequence[Op], schedule: RowSchedule, pace: Pace) -> bool:
     for reader in readers:
         for operand, value in enumerate(ops[reader].operands):
             needs = scene.needs.of(ops[reader], operand) if value is op.out else None
@@ -170,7 +208,7 @@ def sums_of(op: Op) -> int:
 @provides("rows")
 def rows(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
     """Two ops or more, row by row; a single one if its result then slides under an operand that dies."""
-    if not all(map(can_stream, scene.ops[first:end])):
+    if not all_stream(scene, first, end):
         return None
     if end - first < 2 and not _overlap(scene, first, end, row_schedule(scene, first, end)):
         return []
@@ -194,8 +232,10 @@ def _variants(scene: Scene, first: int, end: int, rows: int) -> list[Way]:
     """The same number of rows a step, but patient; and more rows a step."""
     more = scene.rows[1:] if rows == scene.rows[0] else ()
     highest = max(work_rows(op) for op in scene.ops[first:end])
-    return [row_way(scene, first, end, rows, patient_rows(scene, first, end, rows)),
-            *(row_way(scene, first, end, count) for count in more if count < highest)]
+    patient = patient_rows(scene, first, end, rows)
+    counts = [count for count in more if count < highest]
+    return [*([] if patient == row_schedule(scene, first, end, rows) else [row_way(scene, first, end, rows, patient)]),
+            *(row_way(scene, first, end, count) for count in counts)]
 
 
 def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
@@ -203,12 +243,20 @@ def patient_rows(scene: Scene, first: int, end: int, rows: int) -> RowSchedule:
     waits: set[Op] = set()
     best = row_schedule(scene, first, end, rows)
     need = row_bytes(scene, first, end, best)
-    for op in scene.ops[first:end]:
+    for op in may_wait(scene, first, end, rows):
         trial = row_schedule(scene, first, end, rows, waits | {op})
-        found = need if trial == best else row_bytes(scene, first, end, trial)
+        found = row_bytes(scene, first, end, trial)
         if (found.peak, found.held) < (need.peak, need.held):
             waits, best, need = waits | {op}, trial, found
     return best
+
+
+def may_wait(scene: Scene, first: int, end: int, rows: int) -> list[Op]:
+    """The ops whose rows go to other places if they wait: each by itself, whatever others do."""
+    ops = scene.ops[first:end]
+    soon, late = row_schedule(scene, first, end, rows), row_schedule(scene, first, end, rows, ops)
+    kinds = [zip(one.rings, one.fresh, one.keeps, strict=True) for one in (soon, late)]
+    return [op for op, one, other in zip(ops, *kinds, strict=True) if one != other]
 
 
 def put_in_stream(schedule: RowSchedule, group: list[Op], func: Func, module: Module) -> None:

@@ -26,7 +26,7 @@ from tinyir.row_schedule import RowSchedule, folds_rows
 from tinyir.tiles import equal_parts, is_image, macs_basis, needed_box, tile_problem, whole_box
 
 from ._patches import put_in_patch
-from ._stream_ways import STEP, can_stream, rate, row_schedule, row_stays, scratch_of
+from ._stream_ways import STEP, can_stream, may_wait, rate, row_schedule, row_stays, scratch_of
 from ._tile_ops import part_type
 from ._ways import Scene, Way, provides
 
@@ -198,9 +198,9 @@ def _patient_ways(segment: _Segment, index: int) -> list[Way]:
     waits: tuple[int, ...] = ()
     best = row_schedule(scene, *span, scene.rows[0])
     need = strip_bytes(scene, span, segment.strips, best)[0][index]
-    for number in range(len(ops)):
+    for number in (ops.index(op) for op in may_wait(scene, *span, scene.rows[0])):
         trial = row_schedule(scene, *span, scene.rows[0], {ops[i] for i in (*waits, number)})
-        found = need if trial == best else strip_bytes(scene, span, segment.strips, trial)[0][index]
+        found = strip_bytes(scene, span, segment.strips, trial)[0][index]
         if found < need:
             waits, best, need = (*waits, number), trial, found
     return _ways(segment, [index], best, waits) if waits else []
@@ -216,37 +216,48 @@ def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: R
     """
     memory, ops = scene.memory, scene.ops[slice(*span)]
     whole = sum(memory.size(op.out) for op in ops if memory.needed_behind(op.out, span[1]))
-    held = np.zeros(sum(_COUNTS), np.int64)
-    moving = np.zeros((len(ops) + 1, sum(_COUNTS)), np.int64)
-    for op, stay in zip(ops, row_stays(scene, *span, schedule), strict=True):
-        if not stay.moving:
-            continue
-        column = op.out.type.size_bytes // (op.out.shape[1] * op.out.shape[2]) if memory.size(op.out) else 0
-        widths = strips.widths(op.out)
-        held += _aligned(stay.held * column * widths, memory.align)
-        for rows, begin, last in stay.moving:
-            flight = _aligned(rows * column * widths, memory.align)
-            moving[begin] += flight
-            moving[last + 1] -= flight
-    live = memory.before[span[0]] + whole + held + np.cumsum(moving, axis=0)
-    most = np.zeros(sum(_COUNTS), np.int64)
-    for index, op in enumerate(ops):
-        scratch = _aligned(_scratch(scene, op, rate(schedule, index), strips.widths(op.out)), memory.align)
-        most = np.maximum(most, np.maximum(live[index], (live[index] + scratch) * 100 // (100 + scene.spare)))
+    widths = np.stack([strips.widths(op.out) for op in ops])  # [ops, strips]
+    held = np.zeros(len(ops), np.int64)
+    flights = []  # of which op, bytes of a column, from which op on, up to which
+    for index, (op, stay) in enumerate(zip(ops, row_stays(scene, *span, schedule), strict=True)):
+        column = op.out.type.size_bytes // (op.out.shape[1] * op.out.shape[2]) if stay.moving and memory.size(op.out) \
+            else 0
+        held[index] = stay.held * column
+        flights += [(index, rows * column, begin, last + 1) for rows, begin, last in stay.moving if column]
+    change = np.zeros((len(ops) + 1, sum(_COUNTS)), np.int64)
+    if flights:
+        which, columns, begins, ends = np.asarray(flights).T
+        moving = _aligned(columns[:, None] * widths[which], memory.align)
+        np.add.at(change, begins, moving)
+        np.subtract.at(change, ends, moving)
+    live = _aligned(held[:, None] * widths, memory.align).sum(axis=0) + np.cumsum(change, axis=0)[:-1]
+    live += memory.before[span[0]] + whole
+    scratch = _aligned(_scratch(scene, ops, schedule, widths), memory.align)
+    most = np.maximum(live, (live + scratch) * 100 // (100 + scene.spare)).max(axis=0)
     return np.maximum.reduceat(most, _BEGINS), whole
 
 
-def _scratch(scene: Scene, op: Op, rows: Fraction, widths: Array) -> Array:
-    """Bytes that the kernels of the op use while they compute so many columns of each row: between those for all and
+def _scratch(scene: Scene, ops: Sequence[Op], schedule: RowSchedule, widths: Array) -> Array:
+    """Bytes that the kernels of each op use while they compute so many columns of each row: between those for all and
     those for half of them, in proportion.
     """
+    known: dict[tuple[Op, int, int], tuple[int, float]] = scene.memo.setdefault("scratch", {})
+    found = np.zeros(widths.shape, np.int64)
+    for index, op in enumerate(ops):
+        key = op, *schedule.paces[index][:2]
+        if key not in known:
+            known[key] = _scratch_and_slope(scene, op, rate(schedule, index))
+        bytes_, slope = known[key]
+        if bytes_:
+            found[index] = np.maximum(np.ceil(bytes_ - slope * (op.out.shape[2] - widths[index])), 0)
+    return found
+
+
+def _scratch_and_slope(scene: Scene, op: Op, rows: Fraction) -> tuple[int, float]:
+    """Bytes for all columns, and for each of them."""
     whole, width = scratch_of(scene, op, rows), op.out.shape[2]
-    known: dict[tuple[Op, Fraction], int] = scene.memo.setdefault("scratch", {})
-    if whole and width > 1 and (op, rows) not in known:
-        known[op, rows] = scratch_of(scene, _half(op), rows)
-    half = known.get((op, rows), whole)
-    slope = (whole - half) / max(1, width - width // 2)
-    return np.maximum(np.ceil(whole - slope * (width - widths)), 0).astype(np.int64)
+    half = scratch_of(scene, _half(op), rows) if whole and width > 1 else whole
+    return whole, (whole - half) / max(1, width - width // 2)
 
 
 def _half(op: Op) -> Op:

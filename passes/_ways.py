@@ -90,6 +90,7 @@ class Scene:
     spare: int = 0
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
+    _works: dict[tuple[Op, int | None, bool], Work] = field(default_factory=dict)
 
     @property
     def ops(self) -> list[Op]:
@@ -105,8 +106,13 @@ class Scene:
         """What `op` costs on whole tensors, or if it goes through `rows` rows a step (1/2: one every other step), which
         are copied to a ring behind it if they are `kept`.
         """
-        cost = self.model.of(op, None if rows is None else max(1, int(rows)), kept)
-        return Work(cost.instructions, cost.code_bytes, cost.least_scratch_bytes if self.tight else cost.scratch_bytes)
+        count = None if rows is None else max(1, rows.numerator // rows.denominator)
+        key = op, count, kept
+        if key not in self._works:
+            cost = self.model.of(op, count, kept)
+            scratch = cost.least_scratch_bytes if self.tight else cost.scratch_bytes
+            self._works[key] = Work(cost.instructions, cost.code_bytes, scratch)
+        return self._works[key]
 
     def needed(self, live: int, scratch: int) -> int:
         """What counts of bytes that live, and of `scratch` beside them."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -127,18 +128,23 @@ def prove(form: Requant, low: Array, high: Array) -> Array:
     Both sides never decrease, so it is enough to compare both ends and, for every threshold in between, the accumulator
     there and the one before.
     """
-    return _agrees(form, low, high, apply) & (form.multiplier >= 0)
+    return _agrees(form, low, high, apply, _limits(form)) & (form.multiplier >= 0)
 
 
 def prove_emulated(form: Requant, low: Array, high: Array) -> Array:
     """The same for the emulated product, which the C uses where no integer form is proved. [C], bool"""
-    return _agrees(form, low, high, apply_emulated)
+    return _agrees(form, low, high, apply_emulated, _limits(form))
 
 
-def _agrees(form: Requant, low: Array, high: Array, compute: Callable[[Requant, Array], Array]) -> Array:
-    """Whether `compute` has the reference's results at both ends and around every threshold, channel by channel."""
+def _limits(form: Requant) -> Array:
+    return thresholds(form.scale, form.zero_point, form.dtype, form.zero_first)
+
+
+def _agrees(form: Requant, low: Array, high: Array, compute: Callable[[Requant, Array], Array], limits: Array) -> Array:
+    """Whether `compute` has the reference's results at both ends and around every threshold of `limits` [C, 255],
+    channel by channel.
+    """
     low, high = np.asarray(low, np.int64), np.asarray(high, np.int64)
-    limits = thresholds(form.scale, form.zero_point, form.dtype, form.zero_first)  # [C, 255]
     points = np.concatenate([limits, limits - 1, low[:, None], high[:, None]], axis=1).T  # [512, C]
     points = np.clip(points, low, high)
     expected = requantize(points, form.scale, form.zero_point, form.dtype, zero_first=form.zero_first)
@@ -173,8 +179,8 @@ def _solve(scale_bytes: bytes, zero_point: int, dtype: DType, low_bytes: bytes, 
     limits = thresholds(scale, zero_point, dtype, zero_first)
     multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high, step)
     form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
-    proved = prove(form, low, high)
-    if not (proved | prove_emulated(form, low, high)).all():
+    proved = _agrees(form, low, high, apply, limits) & (form.multiplier >= 0)
+    if not proved.all() and not (proved | _agrees(form, low, high, apply_emulated, limits)).all():
         raise CompileError((Diagnostic("internal", "a requantisation is proved with no form"),))
     return replace(form, proved=proved)
 
@@ -200,15 +206,17 @@ def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype:
     """For each channel the multiplier nearest to `nominal` that has a rounding constant, and that constant."""
     best, rounding = nominal.copy(), _default_rounding(shift, zero_point)
     left = np.arange(len(nominal))  # the channels without one
+    bounds = _Bounds.of(shift, limits, dtype, low, high)
     for distance in _nearest_first(_SEARCH):
         candidate = np.clip(nominal[left] + distance, 0, 2**31 - 1)
-        least, most = _rounding_bounds(candidate, shift[left], limits[left], zero_point, dtype, low[left], high[left])
+        least, most = bounds.for_multiplier(candidate)
         least, most = -(-least // step) * step, most // step * step
         found = least <= most
         best[left[found]] = candidate[found]
         middle = np.clip(_default_rounding(shift[left], zero_point), least, np.maximum(least, most))
         rounding[left[found]] = middle[found]
-        left = left[~found]
+        if found.any():
+            left, bounds = left[~found], bounds.part(~found)
         if not len(left):
             break
     return best, rounding
@@ -223,19 +231,30 @@ def _default_rounding(shift: Array, zero_point: int) -> Array:
     return np.asarray((np.int64(zero_point) << shift) + np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), 0))
 
 
-def _rounding_bounds(multiplier: Array, shift: Array, limits: Array, zero_point: int, dtype: DType, low: Array,
-                     high: Array) -> tuple[Array, Array]:
-    """Least and greatest rounding constant with which every threshold is right.
-
-    (T*M + R) >> s >= v and ((T-1)*M + R) >> s < v bound R on both sides; a threshold outside (low, high] bounds it on
-    one side only, by the end of the interval.
+class _Bounds(NamedTuple):
+    """What bounds rounding constants: (T*M + R) >> s >= v and ((T-1)*M + R) >> s < v for every threshold T, on both
+    sides. One outside (low, high] does so on one side only, by the end of the interval. All are [C, 255].
     """
-    least_value, most_value = dtype.range
-    values = np.arange(least_value + 1, most_value + 1, dtype=np.int64) << shift[:, None]  # [C, 255]
-    reached = np.maximum(limits, low[:, None])  # the accumulator that must reach v
-    before = np.minimum(limits - 1, high[:, None])  # the one that must not
-    factor = multiplier[:, None]
-    none = np.iinfo(np.int64)
-    at_least = np.where(limits <= high[:, None], values - reached * factor, none.min // 2)
-    at_most = np.where(limits > low[:, None], values - before * factor - 1, none.max // 2)
-    return at_least.max(axis=1), at_most.min(axis=1)
+
+    at_least: Array
+    reached: Array  # the accumulator that must reach v
+    at_most: Array
+    before: Array   # the one that must not
+
+    @staticmethod
+    def of(shift: Array, limits: Array, dtype: DType, low: Array, high: Array) -> _Bounds:
+        least_value, most_value = dtype.range
+        values = np.arange(least_value + 1, most_value + 1, dtype=np.int64) << shift[:, None]
+        reached, before = np.maximum(limits, low[:, None]), np.minimum(limits - 1, high[:, None])
+        below, above, none = limits <= high[:, None], limits > low[:, None], np.iinfo(np.int64)
+        return _Bounds(np.where(below, values, none.min // 2), np.where(below, reached, 0),
+                       np.where(above, values - 1, none.max // 2), np.where(above, before, 0))
+
+    def part(self, channels: Array) -> _Bounds:
+        """Those of some channels."""
+        return _Bounds(*(array[channels] for array in self))
+
+    def for_multiplier(self, multiplier: Array) -> tuple[Array, Array]:
+        """Least and greatest rounding constant [C] with which every threshold is right."""
+        factor = multiplier[:, None]
+        return (self.at_least - self.reached * factor).max(axis=1), (self.at_most - self.before * factor).min(axis=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -220,35 +221,37 @@ class _Group:
 
     def rates(self) -> list[Fraction]:
         """Rows of each op for a step, such that the fastest of those that depend on each other has one."""
-        rates: list[Fraction | None] = [None] * len(self.ops)
+        rates: dict[int, Fraction] = {}
         neighbours = self._neighbours()
         for start in reversed(range(len(self.ops))):
-            if rates[start] is not None:
+            if start in rates:
                 continue
-            rates[start] = Fraction(1)
-            members, work = [start], [start]
+            found, work = {start: (1, 1)}, [start]  # as numbers of rows and of steps: fractions take their time
             while work:
                 here = work.pop()
-                for there, factor in neighbours[here]:
-                    known = rates[here]
-                    if rates[there] is None and known is not None:
-                        rates[there] = known * factor
-                        members.append(there)
+                rows, steps = found[here]
+                for there, more, fewer in neighbours[here]:
+                    if there not in found:
+                        common = gcd(rows * more, steps * fewer)
+                        found[there] = rows * more // common, steps * fewer // common
                         work.append(there)
-            fastest = max(r for m in members if (r := rates[m]) is not None)
-            for m in members if fastest != 1 else ():
-                rates[m] = (rates[m] or fastest) / fastest
-        return [r or Fraction(1) for r in rates]
+            exact = {rate: Fraction(*rate) for rate in set(found.values())}
+            fastest = max(exact.values())
+            exact = {rate: one / fastest for rate, one in exact.items()}
+            rates.update((member, exact[rate]) for member, rate in found.items())
+        return [rates[index] for index in range(len(self.ops))]
 
-    def _neighbours(self) -> list[list[tuple[int, Fraction]]]:
-        neighbours: list[list[tuple[int, Fraction]]] = [[] for _ in self.ops]
+    def _neighbours(self) -> list[list[tuple[int, int, int]]]:
+        """For each op those whose rate follows from its own, and by what that is multiplied and divided."""
+        neighbours: list[list[tuple[int, int, int]]] = [[] for _ in self.ops]
         for reader, op in enumerate(self.ops):
             for operand, value in enumerate(op.operands):
                 source = None if value is None or value.op is None else self.place.get(value.op)
                 ratio = None if source is None else self.needs.ratio(op, operand)
                 if source is not None and ratio is not None:
-                    neighbours[source].append((reader, ratio))
-                    neighbours[reader].append((source, 1 / ratio))
+                    more, fewer = ratio.numerator, ratio.denominator
+                    neighbours[source].append((reader, more, fewer))
+                    neighbours[reader].append((source, fewer, more))
         return neighbours
 
 
@@ -260,10 +263,31 @@ def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1
     `waits` may stay there until a reader of lower resolution runs. What the ops read from outside is there before the
     first step. Every op has one result and `in_rows` or `folds_rows`.
     """
-    group = _Group(ops, needs or RowNeeds())
-    rates = [rate * rows for rate in group.rates()]
-    heights = [work_rows(op) for op in ops]
-    paces: list[Pace] = []
+    group, heights, paces = _timed(ops, rows, needs or RowNeeds())
+    steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
+    places = [(0, 0, _EACH) if group.source_of_slice(op) is not None
+              else (h, 0, _EACH) if op.out in kept or folds_rows(op)
+              else _places(i, group, paces, heights, split, op in waits)
+              for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
+    rings, fresh, keeps = zip(*places, strict=True)
+    return RowSchedule(steps, tuple(paces), rings, fresh, keeps)
+
+
+def _timed(ops: Sequence[Op], rows: int, needs: RowNeeds) -> tuple[_Group, list[int], list[Pace]]:
+    """The edges of the group, the rows of each op, and its pace: the same whatever is stored whole, or waits."""
+    key = ("group", *ops)
+    if key not in needs.memo:
+        made = _Group(ops, needs)
+        needs.memo[key] = made, made.rates(), [work_rows(op) for op in ops], dict[int, list[Pace]]()
+    group, rates, heights, known = needs.memo[key]
+    if rows not in known:
+        known[rows] = _paces(group, [rate * rows for rate in rates], heights)
+    return group, heights, known[rows]
+
+
+def _paces(group: _Group, rates: Sequence[Fraction], heights: list[int]) -> list[Pace]:
+    """The pace of each op, as late as its readers allow; the first row is computed in step 0."""
+    ops, paces = group.ops, list[Pace]()
     for index, rate in enumerate(rates):
         paces.append(_earliest(index, rate, group, paces, heights))
     for index in reversed(range(len(ops))):
@@ -275,22 +299,18 @@ def schedule_rows(ops: Sequence[Op], kept: Collection[Value] = (), rows: int = 1
         if source is not None:
             paces[index] = paces[source]
     wait = min(pace.start for pace in paces) - 1
-    paces = [pace.earlier(wait) for pace in paces]
-    steps = max(int(pace.step_behind(np.asarray(h - 1))) for pace, h in zip(paces, heights, strict=True))
-    places = [(0, 0, _EACH) if group.source_of_slice(op) is not None
-              else (h, 0, _EACH) if op.out in kept or folds_rows(op)
-              else _places(i, group, paces, heights, split, op in waits)
-              for i, (op, h) in enumerate(zip(ops, heights, strict=True))]
-    rings, fresh, keeps = zip(*places, strict=True)
-    return RowSchedule(steps, tuple(paces), rings, fresh, keeps)
+    return [pace.earlier(wait) for pace in paces]
 
 
 def _key(what: str, index: int, group: _Group, edges: list[tuple[int, Needs]], paces: list[Pace]) \
         -> tuple[Hashable, ...]:
     """What the answer to a question about an op and its neighbours depends on, but for a shift in time."""
-    wait = paces[0].start
-    return (what, group.ops[index], *((group.ops[other], id(needs)) for other, needs in edges),
-            *(pace.earlier(wait) for pace in paces))
+    wait, parts = paces[0].start, list[Hashable]((what, group.ops[index]))
+    for other, needs in edges:
+        parts += group.ops[other], id(needs)
+    for rows, steps, shift in paces:
+        parts += rows, steps, shift + rows * wait
+    return tuple(parts)
 
 
 def _earliest(index: int, rate: Fraction, group: _Group, paces: list[Pace], heights: list[int]) -> Pace:
@@ -326,7 +346,7 @@ def _latest(index: int, group: _Group, paces: list[Pace], heights: list[int]) ->
     return pace if shift is None else pace._replace(shift=min(shift - pace.rows * readers[0].start, pace.shift))
 
 
-def _advance(group: _Group, rates: list[Fraction], paces: list[Pace], heights: list[int]) -> None:
+def _advance(group: _Group, rates: Sequence[Fraction], paces: list[Pace], heights: list[int]) -> None:
     """Let ops of short branches run earlier, where that keeps fewer bytes: their operands may be larger.
 
     One op after the other, from the first on, each time by the bytes of what it reads and of its result. Tried are the

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
@@ -46,6 +45,16 @@ class StreamOverlap:
         writer = next((i for i, op in enumerate(self.ops) if op.out is produced), None)
         if writer is None or folds_rows(self.ops[writer]) or not (_is_image(produced) and _is_image(consumed)):
             return None
+        readers = [place for place, op in enumerate(self.ops) if consumed in op.reads]
+        wait, known = self.schedule.paces[writer].start, self.needs.memo
+        key = ("distance", consumed, produced, *((self.ops[place], place < writer, self.schedule.paces[place].earlier(
+            wait)) for place in (writer, *readers)))
+        if key not in known:
+            known[key] = self._distance(consumed, produced, writer)
+        found: int | None = known[key]
+        return found
+
+    def _distance(self, consumed: Value, produced: Value, writer: int) -> int | None:
         pace, height = self.schedule.paces[writer], produced.shape[1]
         steps = np.arange(self.schedule.steps)
         done, needed = pace.done_array(steps + 1, height), self._first_needed(consumed, writer, steps)
@@ -86,15 +95,22 @@ def least_height(sizes: Sequence[int], pairs: dict[tuple[int, int], int]) -> int
     """
     if len(sizes) > _MOST:
         return sum(sizes) - max((min(sizes[j] - distance, sizes[i]) for (i, j), distance in pairs.items()), default=0)
-    return min(_height(order, sizes, pairs) for order in permutations(range(len(sizes))))
+    return _lowest(sizes, pairs, {}, 0, sum(sizes))
 
 
-def _height(order: Sequence[int], sizes: Sequence[int], pairs: dict[tuple[int, int], int]) -> int:
-    """Each block as low as those before it in `order` allow."""
-    begin: dict[int, int] = {}
-    for block in order:
-        begin[block] = max((at + pairs.get((block, other), sizes[other]) for other, at in begin.items()), default=0)
-    return max(at + sizes[block] for block, at in begin.items())
+def _lowest(sizes: Sequence[int], pairs: dict[tuple[int, int], int], begin: dict[int, int], height: int, best: int) \
+        -> int:
+    """The least height, below `best`, of all orders that go on from blocks that `begin` there, each block as low as
+    those before it allow; `best` where there is none.
+    """
+    if len(begin) == len(sizes):
+        return height
+    for block in range(len(sizes)):
+        if block not in begin:
+            at = max((low + pairs.get((block, other), sizes[other]) for other, low in begin.items()), default=0)
+            if (top := max(height, at + sizes[block])) < best:
+                best = _lowest(sizes, pairs, {**begin, block: at}, top, best)
+    return best
 
 
 def _is_image(value: Value) -> bool:
