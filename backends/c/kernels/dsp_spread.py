@@ -46,19 +46,17 @@ _SPREAD = """
     push    {r4, r5}
     mov     r12, #0xFF00FF00
     lsl     r3, r3, #2
-    subs    r2, r2, #4
+    subs    r2, r2, #2
     blt     2f
-1:                                              // four words at a time
-{four}
-    subs    r2, r2, #4
-    bge     1b
-2:  adds    r2, r2, #4
-    beq     4f
-3:                                              // what is left
+1:                                              // two words at a time
 {one}
-    subs    r2, r2, #1
-    bne     3b
-4:  pop     {r4, r5}
+{one}
+    subs    r2, r2, #2
+    bge     1b
+2:  adds    r2, r2, #2
+    beq     3f
+{one}
+3:  pop     {r4, r5}
     bx      lr
 """
 
@@ -79,7 +77,7 @@ def spread_text(name: str, coding: str, dtype: str) -> str:
     comment = "/* Four stored values for each of `words` words, as they stand in a column of `apart` pixels. */"
     return asm_function(comment,
                         f"void tc_{name}(const void *from, uint32_t *to, int32_t words,\n    int32_t apart)",
-                        _SPREAD.replace("{four}", "\n".join([one] * 4)).replace("{one}", one), twin)
+                        _SPREAD.replace("{one}", one), twin)
 
 
 @family(r"spread_window_((paired|plain)_(?:i8|u8))")
