@@ -56,11 +56,16 @@ class Report:
     """Values of these nodes where onnxruntime's float route differs from the definition."""
     unmatched: list[str] = field(default_factory=list)
     """Values of the module that no tensor of onnxruntime's graph stands for."""
+    by_buffer: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Values and mismatches of what the C writes, by the names of the buffers."""
 
-    def add(self, node: str, values: int, mismatches: int) -> None:
-        """Count one tensor of one sample."""
+    def add(self, node: str, values: int, mismatches: int, buffer: str | None = None) -> None:
+        """Count one tensor of one sample, which a call of the C wrote to `buffer`."""
         self.values += values
         self.mismatches += mismatches
+        if buffer is not None:
+            before = self.by_buffer.get(buffer, (0, 0))
+            self.by_buffer[buffer] = before[0] + values, before[1] + mismatches
         if mismatches and self.first_mismatch is None:
             self.first_mismatch = node
 

@@ -189,12 +189,12 @@ def _check_against(path: Path, compiled: Compiled, emission: Emission, settings:
         run = _in_model_order(program, _run(program, ours, job.target, settings))
     with progress.stage("running onnxruntime"):
         expected = reference.run(samples.inputs)
+    exact = _compare_bytes(path, compiled, emission, samples.inputs, ours, settings, progress)
     layers = None
     if settings.layers:
         with progress.stage("comparing layers"):
-            layers = compare_layers(layer_by_layer(compiled), emission, reference, samples.inputs, ours, settings.cc,
-                                    settings.cflags)
-    exact = _compare_bytes(path, compiled, emission, samples.inputs, ours, settings, progress)
+            layers = compare_layers(layer_by_layer(compiled), emission, reference, samples.inputs, ours,
+                                    exact.by_buffer if exact else {}, settings.cc, settings.cflags)
     report = _report(compiled, reference, samples, run, expected, layers, exact)
     if samples.labels is None or exact is None:
         return report

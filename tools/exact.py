@@ -217,13 +217,16 @@ def _compare(report: Report, plan: _Plan, arrays: Sequence[Array], tensors: Mapp
         if theirs is None:
             _unmatched(report, op)
             continue
-        report.add(", ".join(origins(op.loc)), theirs.size, different_bytes(arrays[number], theirs))
+        _add(report, op, arrays[number], theirs)
     for number, (op, sources) in plan.defined.items():
-        defined = _definition(op, sources, arrays)
-        report.add(", ".join(origins(op.loc)), defined.size, different_bytes(arrays[number], defined))
+        _add(report, op, arrays[number], _definition(op, sources, arrays))
     for number, item in plan.given.items():
         route = reading(tensors[item.tensor], arrays[number])
         report.float_route += 0 if route is None else different_bytes(arrays[number], route)
+
+
+def _add(report: Report, op: Op, ours: Array, theirs: Array) -> None:
+    report.add(", ".join(origins(op.loc)), theirs.size, different_bytes(ours, theirs), op.writes[0].name)
 
 
 def _unmatched(report: Report, op: Op) -> None:

@@ -2,12 +2,13 @@
 
 The C is built with `--hooks`, so it reports every call's output while it runs with its real memory plan. A call is
 matched with the last ONNX node among those that it computes. Images are channels last in the C and channels first in
-ONNX: the tensor is turned before it is compared; where a shape reads both ways the closer one counts.
+ONNX: the tensor is turned before it is compared; where a shape reads both ways the closer one counts. Stored integers
+are not compared here but byte for byte (`exact`), whose counts are shown in the layer's line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +40,30 @@ class LayerResult:
     nodes: tuple[str, ...]
     tensor: str | None
     difference: Difference | None
+    stored: tuple[int, int] | None = None
+    """Stored integers that were compared, and how many of them differ."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing that was compared is out of bounds."""
+        return (self.difference is None or self.difference.ok) and (self.stored is None or not self.stored[1])
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its line in the table."""
+        start = str(self.number), self.op
+        if self.stored is not None:
+            return *start, ", ".join(self.nodes), f"{self.stored[1]:,} of {self.stored[0]:,} wrong", ""
+        if self.difference is None:
+            return *start, "not in the model", "", ""
+        return *start, self.tensor or "", f"{self.difference.max_abs_error:.3g}", f"{100 * self.difference.worst:.3g} %"
+
+    def as_json(self) -> dict[str, Any]:
+        """What was compared; `mismatches` are values out of bounds, or stored integers that differ."""
+        found = self.difference
+        wrong = self.stored[1] if self.stored else found.mismatches if found else None
+        return {"number": self.number, "op": self.op, "nodes": list(self.nodes), "tensor": self.tensor,
+                "max_abs_error": _finite(found.max_abs_error) if found else None, "mismatches": wrong}
 
 
 @dataclass(frozen=True)
@@ -53,11 +78,11 @@ class LayerReport:
     @property
     def first_wrong(self) -> LayerResult | None:
         """The first layer out of bounds."""
-        return next((layer for layer, difference in self._compared() if not difference.ok), None)
+        return next((layer for layer in self.layers if not layer.ok), None)
 
     @property
     def worst(self) -> LayerResult | None:
-        """The layer that is farthest off, in terms of its bound."""
+        """The layer of floats that is farthest off, in terms of its bound."""
         found = max(self._compared(), key=lambda pair: pair[1].worst, default=None)
         return found[0] if found else None
 
@@ -66,19 +91,13 @@ class LayerReport:
         first, worst = self.first_wrong, self.worst
         return {
             "first_wrong": first.number if first else None, "worst": worst.number if worst else None,
-            "compared": len(self._compared()),
-            "all": [{"number": r.number, "op": r.op, "nodes": list(r.nodes), "tensor": r.tensor,
-                     "max_abs_error": _finite(r.difference.max_abs_error) if r.difference else None,
-                     "mismatches": r.difference.mismatches if r.difference else None} for r in self.layers],
+            "compared": sum(layer.difference is not None or layer.stored is not None for layer in self.layers),
+            "all": [layer.as_json() for layer in self.layers],
         }
 
     def text(self) -> str:
         """A table of the layers, and the two that matter."""
-        rows = [("layer", "kernel", "ONNX tensor", "max abs error", "share of bound")]
-        for r in self.layers:
-            d = r.difference
-            rows.append((str(r.number), r.op, r.tensor or "not in the model",
-                         f"{d.max_abs_error:.3g}" if d else "", f"{100 * d.worst:.3g} %" if d else ""))
+        rows = [("layer", "kernel", "ONNX tensor", "max abs error", "share of bound"), *(r.row for r in self.layers)]
         first, worst = self.first_wrong, self.worst
         lines = [table(rows, right=(0, 3, 4))]
         lines.append(f"  first layer that differs: {_name(first)}" if first else "  no layer differs")
@@ -96,17 +115,26 @@ def _name(layer: LayerResult) -> str:
 
 
 def compare_layers(compiled: Compiled, emission: Emission, reference: Reference, samples: Sequence[Sample],
-                   ours: Sequence[Sample], cc: str | None = None, cflags: str = "") -> LayerReport:
+                   ours: Sequence[Sample], stored: Mapping[str, tuple[int, int]], cc: str | None = None,
+                   cflags: str = "") -> LayerReport:
     """Run the C with hooks on this machine (whatever the target) on the first few samples and compare each layer.
 
-    `samples` are the inputs as the model takes them, `ours` the same as the C takes them.
+    `samples` are the inputs as the model takes them, `ours` the same as the C takes them; `stored` is what the
+    comparison of bytes found, by the names of the buffers.
     """
     program = compiled.c_program(replace(emission, hooks=True))
     calls = kernel_calls(compiled.module)
     few = min(_FEW, len(samples))
     recorded = list(record(program, calls, ours[:few], cc, cflags))
     nodes, tensors = reference.tensors(samples[:few])
-    return LayerReport(tuple(_match(calls, recorded, nodes, tensors)))
+    return LayerReport(tuple(replace(layer, stored=stored.get(op.writes[0].name) if _stores(op) else None)
+                             for op, layer in zip(calls, _match(calls, recorded, nodes, tensors), strict=True)))
+
+
+def _stores(op: Op) -> bool:
+    """Whether it writes integers that stand for reals."""
+    type_ = op.writes[0].type
+    return type_.dtype.is_integer and type_.quant is not None
 
 
 def _match(calls: Sequence[Op], recorded: Sequence[Sequence[Array]], nodes: dict[str, list[str]],
@@ -133,7 +161,7 @@ def _counterpart(op: Op, order: dict[str, int], nodes: dict[str, list[str]], ten
         -> str | None:
     """The ONNX tensor that the call's result stands for, or None where it has no counterpart of that size."""
     known = sorted((n for n in origins(op.loc) if n in order), key=lambda n: order[n])
-    if not known or _passes_by(op):
+    if not known or _passes_by(op) or _stores(op):
         return None
     type_ = op.writes[0].type
     fitting = [t for t in nodes[known[-1]] if tensors[t][0].size == type_.elements]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from tinyc.tools.toolchain import routes_present
 
 from tests.contract import same_bytes
 from tests.frontends.quantised import FROM_ZERO, INPUT, OUTPUT, S8, Builder
+
+from .conftest import Run
 
 need_core = pytest.mark.skipif(not emulators_present() or not routes_present("cortex-m4"),
                                reason="no emulator or no compiler")
@@ -83,6 +86,22 @@ def test_other_nodes_between_layers(kind: str, tmp_path: Path) -> None:
     assert (report.mismatches, report.unmatched) == (0, [])
     stored = [op for op in recording.kernel_calls(compiled.module) if op.writes[0].type.dtype.bits == 8]
     assert report.tensors >= len(stored)
+
+
+@same_bytes
+@pytest.mark.parametrize("broken", [False, True])
+def test_layers_of_stored_integers(broken: bool, run_check: Run, monkeypatch: pytest.MonkeyPatch,
+                                   tmp_path: Path) -> None:
+    """`--layers` shows how many of a layer's bytes differ, not how far integers are from floats."""
+    path = tmp_path / "small.onnx"
+    onnx.save(with_a_mean(), str(path))
+    if broken:
+        monkeypatch.setattr("tinyc.tools.exact.different_bytes", lambda ours, theirs: 1)
+    found = json.loads(run_check(path, "--layers", "--json", "--samples", "3").out)["layers"]
+    assert found["compared"] == len(found["all"]) > 2
+    stored = {layer["mismatches"] for layer in found["all"] if layer["max_abs_error"] is None}
+    assert stored == {3 if broken else 0}
+    assert (found["first_wrong"] is not None) is broken
 
 
 @same_bytes
