@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinyc.backends.c.kernels import swar_conv
+from tinyc.backends.c.kernels import swar_conv, swar_pack
 from tinyc.backends.c.kernels.base import RowKernel
 from tinyc.backends.c.kernels.swar_conv import ConvSwar
 from tinyc.backends.c.kernels.swar_pack import fits, pack_layer, segments_of, unpack_weights
@@ -25,7 +25,7 @@ from tinyir.types import I32, U8, BufferType, dtype_of
 
 from .harness import COMPILERS, call, compile_library, emit
 from .qharness import check_exact, lowered, quantised_module
-from .test_dsp import CONVOLUTIONS, HOST, Model, call_in_c, convolution
+from .test_dsp import CONVOLUTIONS, HOST, call_in_c, convolution
 from .test_qconv import Case
 
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="no C compiler")
@@ -104,27 +104,23 @@ def test_weights_come_back(together: int) -> None:
     assert packed.weight.shape == (2, 28, 8)
 
 
-def broken(model: Model, core: str) -> Module:
-    """The lowered model with its segments joined, whatever the weights are."""
-    module, _ = lowered(quantised_module(*model), core)
-    kernel = next(op for op in module.walk() if isinstance(op, ConvSwar))
-    steps = int(kernel.weight.shape[1]) // 2
-    table = np.zeros_like(kernel.segments.data)
-    table[:, :2 * (8 // kernel.together)] = np.tile([steps, 0], 8 // kernel.together)
-    counts = np.count_nonzero(kernel.segments.data, axis=1)
-    assert counts.min() > 8 // kernel.together
-    kernel.segments.data[...] = table
-    return module
+def joined(weights: bytes, shape: tuple[int, int, int], together: int) -> tuple[Array, list[int]]:
+    """One segment for all inputs, whatever the weights are."""
+    groups = shape[2] // together
+    return np.tile(np.uint8([shape[1] // 2, 0] * groups), (shape[0], 1)), [1] * (shape[0] * groups)
 
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("core", CORES)
-def test_longer_segments_are_wrong(core: str) -> None:
+def test_longer_segments_are_wrong(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is needed: without it sums of random weights do leave their half of the word."""
+    monkeypatch.setattr(swar_pack, "_segments", joined)
     model = convolution(CASES["3x3"])
     arrays = [a for a, _ in model[1]]
     expected = run(quantised_module(*model), arrays)[0]
-    module = broken(model, core)
+    module, _ = lowered(quantised_module(*model), core)
+    kernel = next(op for op in module.walk() if isinstance(op, ConvSwar))
+    assert kernel.segment_count() * kernel.together == 8
     found = call(compile_library(emit(module), "gcc", ("-O1",)), module, arrays)[0]
     assert not np.array_equal(found, expected)
 

@@ -16,7 +16,9 @@ Sources: Fu et al., "Deep learning with INT8 optimization on Xilinx devices" (tw
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,7 +33,8 @@ STEP = 2
 """Inputs that loops do at a time: lengths of segments are multiples."""
 _OFFSET = 1 << 15
 """Added to the lower sum of a segment, which is so never negative and takes nothing from the upper one."""
-_MOST = 255 * STEP
+_MOST_STEPS = 255
+"""Of a segment: its length is a byte."""
 
 
 def fits(weight: Array) -> bool:
@@ -47,17 +50,27 @@ def segments_of(weight: Array) -> list[int] | None:
     """The lengths of the fewest segments for channels `weight` [C, K] together, K a multiple of `STEP`; None where
     even the shortest does not fit.
     """
+    sums = [(line.tolist(), room) for up, down, room in ((127, 128, _OFFSET - 1), (128, 127, _OFFSET))
+            for line in _sums_of_steps(weight, up, down)]
     lengths: list[int] = []
-    first, size = 0, weight.shape[1]
-    while first < size:
-        end = first + STEP
-        if not fits(weight[:, first:end]):
+    first, steps = 0, weight.shape[1] // STEP
+    while first < steps:
+        end = min(bisect_right(line, line[first] + room) - 1 for line, room in sums)
+        end = min(end, first + _MOST_STEPS)
+        if end == first:
             return None
-        while end < size and end - first < _MOST and fits(weight[:, first:end + STEP]):
-            end += STEP
-        lengths.append(end - first)
+        lengths.append((end - first) * STEP)
         first = end
     return lengths
+
+
+def _sums_of_steps(weight: Array, up: int, down: int) -> Array:
+    """What the weights in front of each step may add to a sum, `up` times those above 0 and `down` times the others
+    [C, steps + 1].
+    """
+    wide = weight.astype(np.int64)
+    reach = np.where(wide > 0, up * wide, -down * wide).reshape(len(wide), -1, STEP).sum(axis=2)
+    return np.pad(np.cumsum(reach, axis=1), ((0, 0), (1, 0)))
 
 
 def pack_weights(weight: Array) -> Array:
@@ -71,6 +84,12 @@ def pack_weights(weight: Array) -> Array:
 def unpack_weights(packed: Array, outputs: int, inputs: int) -> Array:
     """The inverse of `pack_weights`."""
     return packed.transpose(0, 2, 1).reshape(-1, packed.shape[1])[:outputs, :inputs]
+
+
+@lru_cache(maxsize=512)
+def _segments(weights: bytes, shape: tuple[int, ...], together: int) -> tuple[Array, list[int]] | None:
+    """`pack_segments`, which prices of schedules ask for again and again."""
+    return pack_segments(np.frombuffer(weights, np.int8).reshape(shape), together)
 
 
 def pack_segments(packed: Array, together: int) -> tuple[Array, list[int]] | None:
@@ -87,6 +106,7 @@ def pack_segments(packed: Array, together: int) -> tuple[Array, list[int]] | Non
     table = np.zeros((len(lines), max(map(len, lines))), np.uint8)
     for row, line in zip(table, lines, strict=True):
         row[:len(line)] = np.asarray(line) // STEP
+    table.setflags(write=False)  # kept for the next time
     return table, [len(some) for some in found]
 
 
@@ -120,7 +140,7 @@ def pack_layer(weight: Array, bias: Array, together: int) -> Packed | None:
     fit a word.
     """
     packed = pack_weights(weight)
-    found = pack_segments(packed, together)
+    found = _segments(packed.tobytes(), packed.shape, together)
     return None if found is None else Packed(packed, pack_starts(bias, found[1], together), found[0])
 
 
