@@ -40,6 +40,7 @@ from tinyir.ops import Empty, Hold, Insert, MemReturn, Reinterpret, Reshape, Ret
 from tinyir.pass_manager import Context, Pass
 from tinyir.registry import LOWERINGS, load_plugins
 
+from ._crops import slices_of_crops
 from ._destinations import use_outputs
 from ._joined import joined_parts, overwritten
 from ._kept_rows import kept_behind
@@ -62,6 +63,8 @@ class LowerToMem(Pass):
     def run(self, module: Module, ctx: Context) -> None:
         load_plugins()
         ExpandPatches().run(module, ctx)
+        for func in module.funcs.values():
+            slices_of_crops(func, self.rewriter(module, ctx))
         _require_rules(module)
         arena = module.add_arena("arena", ctx.target.align)
         module.consts = {}  # each rule adds what its kernels read

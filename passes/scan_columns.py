@@ -37,6 +37,7 @@ from tinyir.ops import (
     QResize,
     Reduce,
     Resize,
+    Slice,
     Transpose,
 )
 from tinyir.ops.base import AlongAxis
@@ -109,8 +110,9 @@ class _Turner:
             return self._clone(op, {**self._window_attrs(op), "turned": not op.turned}, self._image)
         if isinstance(op, (AlongAxis, Concat)):
             return self._clone(op, {"axis": _AXES[op.axis % 4]}, self._image)
-        if isinstance(op, Pad):
-            amounts = {"before": op.before, "after": op.after}
+        if isinstance(op, (Pad, Slice)):
+            amounts = {"before": op.before, "after": op.after} if isinstance(op, Pad) else \
+                {"begin": op.begin, "step": op.step}
             return self._clone(op, {n: (a[0], a[2], a[1], a[3]) for n, a in amounts.items()}, self._image)
         if isinstance(op, (Reduce, QReduceMean)):
             return self._clone(op, {"axes": tuple(sorted(_AXES[a % 4] for a in op.axes))}, self._image)

@@ -31,6 +31,7 @@ from tinyir.registry import load_plugins
 from tinyir.rewrite import Rewriter
 from tinyir.types import TensorType
 
+from ._crops import crops_of_slices
 from ._front import apply_ways, front_of
 from ._stored import Memory
 from ._stream_ways import can_stream, patient_rows, row_way, rows
@@ -83,6 +84,7 @@ def prepare_rows(func: Func, rewriter: Rewriter) -> None:
     """Put the ops that can run row by row side by side, and let those at both ends of the network work on rows."""
     _turn_before_quantize(func, rewriter)
     _turn_behind_dequantize(func, rewriter)
+    crops_of_slices(func, rewriter)
     _sink(func)
 
 

@@ -1,4 +1,6 @@
-"""What used to end a region that runs row by row: softmax along rows, batch normalisation and padding of their own."""
+"""What used to end a region that runs row by row: softmax along rows, batch normalisation and padding of their own, and
+parts of images.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from tinyc.passes._streamable import can_stream
 from tinyir.clone import clone_module
 from tinyir.interp import run
 from tinyir.ir import Module
-from tinyir.ops import BatchNorm, LogSoftmax, Pad, Patch, QSoftmax, Return, Softmax, Stream, Transpose
+from tinyir.ops import BatchNorm, LogSoftmax, Pad, Patch, QSoftmax, Return, Slice, Softmax, Stream, Transpose
 from tinyir.parser import parse
 from tinyir.pass_manager import PassManager, parse_pipeline
 from tinyir.registry import load_plugins
@@ -41,6 +43,12 @@ class Ends(Network):
 
     def pool(self) -> None:
         x = self.pick()
+        if self.rng.random() < 0.5:
+            begin = [0, *(int(self.rng.integers(0, extent // 2 + 1)) for extent in x.shape[1:])]
+            shape = [1, *(int(self.rng.integers(1, d - b + 1)) for d, b in zip(x.shape[1:], begin[1:], strict=True))]
+            if min(shape[1:3]) >= 3:
+                self.images.append(self.build.add(Slice(x, tuple(begin), (1,) * 4, self.type(shape))).out)
+            return
         amounts = [(0, *(int(n) for n in self.rng.integers(-1, 3, 2)), int(self.rng.integers(0, 2))) for _ in range(2)]
         if min(x.shape[1:3]) >= 4 and x.type.elements < 1500:
             self.images.append(self.build.add(Pad(x, amounts[0], amounts[1], value=3.0)).out)
@@ -80,6 +88,7 @@ module @net {{
   const @n : tensor<4xf32> = splat<0.75>
   func @main(%x: tensor<1x12x8x2xf32>) -> tensor<1x12x8x4xf32> {{
     %a = nn.conv2d(%x, @w, none) {{pad = [1, 1, 1, 1]}} : tensor<1x12x8x4xf32>
+    {before}
     %b = {op} : tensor<1x12x8x4xf32>
     %y = nn.conv2d(%b, @v, none) {{pad = [1, 1, 1, 1]}} : tensor<1x12x8x4xf32>
     nn.return(%y)
@@ -89,8 +98,11 @@ module @net {{
 _OPS = {
     "softmax": "nn.softmax(%a)", "columns": "nn.softmax(%a) {axis = 2}", "logarithm": "nn.log_softmax(%a)",
     "batch-norm": "nn.batch_norm(%a, @n, @n, @n, @n)",
+    "part": "nn.concat(%l, %r) {axis = 3}",
     "pad": "nn.pad(%a) {before = [0, 2, -1, 0], after = [0, -2, 1, 0], value = 1.0}",
 }
+_PARTS = """%l = nn.slice(%a) {begin = [0, 0, 0, 2], step = [1, 1, 1, 1]} : tensor<1x12x8x2xf32>
+    %r = nn.slice(%a) {begin = [0, 0, 0, 0], step = [1, 1, 1, 1]} : tensor<1x12x8x2xf32>"""
 _PIPELINES = ["stream{cuts=y}", "patch{grid=1x2,until=y,rows=1}", "patch{grid=2x2,until=y}",
               "scan-columns,stream{cuts=y}"]
 
@@ -99,10 +111,10 @@ _PIPELINES = ["stream{cuts=y}", "patch{grid=1x2,until=y,rows=1}", "patch{grid=2x
                                               if op != "columns" or pipeline == _PIPELINES[0]])  # needs whole rows
 def test_regions_go_on(op: str, pipeline: str) -> None:
     """By rows, in strips, by tiles and by columns: one region, whose values are no larger than its rings."""
-    text = _NET.format(op=_OPS[op])
+    text = _NET.format(op=_OPS[op], before=_PARTS if op == "part" else "")
     module, plain = parse(text), parse(text)
     load_plugins()
-    assert all(can_stream(o) for o in plain.main.ops[:-1])
+    assert all(can_stream(o) or isinstance(o, Slice) for o in plain.main.ops[:-1])
     x = np.random.Generator(np.random.PCG64(1)).uniform(-1, 1, (1, 12, 8, 2)).astype(np.float32)
     PassManager(parse_pipeline(pipeline)).run(module)
     assert [type(o) for o in module.main.ops if not isinstance(o, (Return, Transpose))] in ([Stream], [Patch])
@@ -150,7 +162,7 @@ def test_results_with_rows_and_columns_swapped(pipeline: str) -> None:
 
 def test_columns_leave_as_they_come() -> None:
     """A network on its side, rows and columns of its results swapped: nothing is stored for that."""
-    module, plain = parse(_NET.format(op=_OPS["softmax"])), parse(_NET.format(op=_OPS["softmax"]))
+    module, plain = parse(_NET.format(op=_OPS["softmax"], before="")), parse(_NET.format(op=_OPS["softmax"], before=""))
     x = np.random.Generator(np.random.PCG64(1)).uniform(-1, 1, (1, 12, 8, 2)).astype(np.float32)
     context = PassManager(parse_pipeline("scan-columns,stream,lower-to-mem,plan-arena")).run(module)
     np.testing.assert_allclose(run(module, [x])[0], run(plain, [x])[0], rtol=1e-4, atol=1e-5)
@@ -159,6 +171,6 @@ def test_columns_leave_as_they_come() -> None:
 
 
 def test_rows_are_not_normalised_row_by_row() -> None:
-    plain = parse(_NET.format(op="nn.softmax(%a) {axis = 1}"))
+    plain = parse(_NET.format(op="nn.softmax(%a) {axis = 1}", before=""))
     load_plugins()
     assert not can_stream(plain.main.ops[1])
