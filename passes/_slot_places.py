@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from tinyir.diag import CompileError, Diagnostic
 from tinyir.in_place import in_place_pairs
@@ -102,7 +103,7 @@ class _Problem:
         return cls(intervals, number, blocks, _pairs(list(groups.values()), number, sharing.distances))
 
     def place(self, align: int, nodes: int) -> Placement:
-        placement = place(self.blocks, align, pairs=self.pairs, nodes=nodes)
+        placement = _remembered(tuple(self.blocks), align, tuple(sorted(self.pairs.items())), nodes)
         return replace(placement, offsets=tuple(placement.offsets[self.number[i.slot]] for i in self.intervals))
 
     def load_at(self, slot: Slot, align: int) -> int:
@@ -115,6 +116,13 @@ class _Problem:
         """What no placement beats, whichever kernels work in place."""
         same = {(self.number[a], self.number[b]): 0 for a, b in sharing.in_place if a in self.number}
         return load(self.blocks, align, {**self.pairs, **same})
+
+
+@lru_cache(maxsize=64)
+def _remembered(blocks: tuple[Block, ...], align: int, pairs: tuple[tuple[tuple[int, int], int], ...], nodes: int) \
+        -> Placement:
+    """`place`, remembered: schedules are placed when one is chosen, and the one that is taken once more."""
+    return place(blocks, align, pairs=dict(pairs), nodes=nodes)
 
 
 def _starts(intervals: Sequence[Interval]) -> dict[str, int]:
