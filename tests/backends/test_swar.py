@@ -163,14 +163,39 @@ def test_convolutions_on_core(core: str, route: Any, monkeypatch: pytest.MonkeyP
         arrays = [a for a, _ in model[1]]
         expected = run(quantised_module(*model), arrays)[0]
         module, _ = lowered(quantised_module(*model), core)
-        found = on_core(module, arrays, core, route, ("-O3", "-O1")[index % 2])
+        found, _ = on_core(module, arrays, core, route, ("-O3", "-O1")[index % 2])
         assert np.array_equal(found, expected), f"{np.sum(found != expected)} of {expected.size} differ"
 
 
-def on_core(module: Module, arrays: Sequence[Any], core: str, route: Any, level: str) -> Array:
+def on_core(module: Module, arrays: Sequence[Any], core: str, route: Any, level: str) -> tuple[Array, int]:
+    """The output on the emulated core, and the instructions it took."""
     done = run_on_target(program_of(module, "net", emit(module)), [tuple(arrays)], core,
                          compiler=core_compiler(core, prefer=route), flags=("-std=c99", level))
-    return np.asarray(done.outputs[0][0])
+    return np.asarray(done.outputs[0][0]), done.instructions or 0
+
+
+GATES = {
+    "pointwise 64 to 64": (Case((12, 12, 64), (1, 1), 64), {"cortex-m0plus": 4.2, "rv32imc": 2.8}),
+    "3x3 16 to 16": (Case((32, 32, 16), (3, 3), 16, pad=(1, 1, 1, 1)), {"cortex-m0plus": 3.6, "rv32imc": 2.9}),
+    "3x3 32 to 32": (Case((16, 16, 32), (3, 3), 32, pad=(1, 1, 1, 1)), {"cortex-m0plus": 3.0, "rv32imc": 2.5}),
+}
+"""Layers, and the most instructions that they may take for a multiply-accumulate."""
+
+
+@emulated
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("name", GATES)
+def test_instructions(name: str, core: str) -> None:
+    case, most = GATES[name]
+    build, inputs, consts = convolution(case)
+    drawn = np.random.default_rng(4).normal(0, 38, consts[0][0].shape)  # as trained weights are
+    weight = np.clip(np.rint(drawn), -127, 127).astype(np.int8)
+    module, _ = lowered(quantised_module(build, inputs, [(weight, consts[0][1]), *consts[1:]]), core)
+    route = next(route for name, route in ROUTES if name == core)
+    _, instructions = on_core(module, [a for a, _ in inputs], core, route, "-O2")
+    height, width, inputs_ = case.image
+    macs = height * width * case.outputs * case.kernel[0] * case.kernel[1] * inputs_
+    assert instructions / macs <= most[core], instructions / macs
 
 
 @pytest.mark.usefixtures("always")
