@@ -70,7 +70,7 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     multiplier: Value | None                # [O] i32
     rounding: Value | None                  # [O] i64
     y: Written                              # [N, ring, OW, O]
-    columns: Written                        # [words] u32: a column, and the bytes of a window
+    columns: Written                        # [words] u32: a column; one word where there is none
     kernel: Pair
     stride: Pair
     pad: Quad                               # top, left, bottom, right
