@@ -64,6 +64,15 @@ class ConvDsp(WindowKernel, opname="k.conv2d_dsp"):
     def stem(self) -> str:
         return f"conv2d_dsp_{self.x.type.dtype}"
 
+    def dimensions(self) -> dict[str, int]:
+        if not self.pointwise or not (self.in_runs("x") or self.in_runs("y")):
+            return {}  # a call of tc_run: to pass on what is passed takes as much
+        found = {"ring": self.ring("x")} if self.ring("x") == self.ring("y") else {}
+        found |= {"length": self.pitch("x")} if self.pitch("x") == self.pitch("y") else {}
+        return {**found, "width": self.x.shape[2], "inputs": self.x.shape[3], "outputs": self.y.shape[3],
+                "in_length": self.pitch("x"), "out_length": self.pitch("y"), "in_ring": self.ring("x"),
+                "out_ring": self.ring("y")}
+
     @property
     def row_dilation(self) -> int:
         return self.dilation
