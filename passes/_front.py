@@ -20,7 +20,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tinyir.ir import Func, Module
+import numpy as np
+
+from tinyir.ir import Array, Func, Module
 
 from ._stored import Memory
 from ._ways import Provider, Scene, Way
@@ -150,14 +152,43 @@ def _apart(point: Point, ways: Sequence[Sequence[Way]]) -> Point:
 def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list[list[_Label]]:
     """For each number of first ops, the best ways through them."""
     scale = _Scale.of(scene, ways)
-    floor = _least_peak(ways, most_macs)
-    labels: list[list[_Label]] = [[_Label(floor, 0, 0, 0)]]
+    labels: list[list[_Label]] = [[_Label(_least_peak(ways, most_macs), 0, 0, 0)]]
+    tables = [_table(labels[0])]
     for here in ways:
-        grown = [_Label(max(label.peak, way.peak), label.macs + way.macs, label.instructions + way.instructions,
-                        label.flash + way.flash, way, label)
-                 for way in here for label in labels[way.first] if label.macs + way.macs <= most_macs]
-        labels.append(_thinned(grown, scale))
+        labels.append(_thinned(_Grown.of(here, labels, tables, most_macs), scale))
+        tables.append(_table(labels[-1]))
     return labels
+
+
+def _table(labels: Sequence[_Label]) -> Array:
+    """[labels, 4] what each costs."""
+    return np.asarray([label[:4] for label in labels], np.int64)
+
+
+class _Grown(NamedTuple):
+    """The ways through some first ops, best first: what they cost, their last segments, and what led there."""
+
+    costs: Array  # [N, 4] peak, multiply-accumulates, instructions, bytes of code
+    ways: list[tuple[Way, _Label]]
+
+    @staticmethod
+    def of(here: Sequence[Way], labels: Sequence[Sequence[_Label]], tables: Sequence[Array], most_macs: int) -> _Grown:
+        """Each of the ways behind each label where it begins, within the limit of `most_macs`."""
+        parts = []
+        for way in here:
+            part = tables[way.first] + np.asarray([0, way.macs, way.instructions, way.flash])
+            part[:, 0] = np.maximum(part[:, 0], way.peak)
+            parts.append(part)
+        costs = np.concatenate(parts)
+        order = np.lexsort(costs.T[::-1])
+        order = order[costs[order, 1] <= most_macs]
+        pairs = [(way, label) for way in here for label in labels[way.first]]
+        return _Grown(costs[order], [pairs[number] for number in order.tolist()])
+
+    def label(self, number: int) -> _Label:
+        """One of them."""
+        peak, macs, instructions, flash = self.costs[number].tolist()
+        return _Label(peak, macs, instructions, flash, *self.ways[number])
 
 
 def _smallest(ways: Sequence[Sequence[Way]], most_macs: int) -> Point:
@@ -206,45 +237,40 @@ class _Scale(NamedTuple):
         return _Scale(sum(way.instructions for way in alone), sum(op.macs() for op in scene.ops),
                       sum(way.flash for way in alone))
 
-    def code(self, flash: int) -> int:
-        """Bytes of code, in steps."""
-        return int(flash // max(1.0, self.flash * _CODE))
 
-
-def _thinned(labels: list[_Label], scale: _Scale) -> list[_Label]:
+def _thinned(grown: _Grown, scale: _Scale) -> list[_Label]:
     """At most 48 of the labels, best first: of those that cost about the same the one that needs the least memory."""
-    labels = sorted(labels, key=lambda label: label[:4])
-    codes = [scale.code(label.flash) for label in labels]
+    codes = (grown.costs[:, 3] // max(1.0, scale.flash * _CODE)).astype(np.int64)
     part = _PART
     while True:
-        kept = _pareto(labels, codes, _rounded(labels, codes, scale, part))
+        kept = _pareto(grown.costs, codes, _rounded(grown.costs, codes, scale, part))
         if len(kept) <= _MOST:
-            return kept
+            return [grown.label(number) for number in kept]
         part *= 2
 
 
-def _rounded(labels: Sequence[_Label], codes: Sequence[int], scale: _Scale, part: float) -> list[int]:
+def _rounded(costs: Array, codes: Array, scale: _Scale, part: float) -> list[int]:
     """The numbers of the best labels, of which all are sorted, each of those that cost about the same."""
     instructions, macs = max(1.0, scale.instructions * part), max(1.0, scale.macs * part / 2)
+    keys = zip((costs[:, 2] // instructions).tolist(), (-costs[:, 1] // macs).tolist(), codes.tolist(), strict=True)
     best: dict[tuple[float, float, int], int] = {}
-    for number, (label, code) in enumerate(zip(labels, codes, strict=True)):
-        best.setdefault((label.instructions // instructions, -label.macs // macs, code), number)
+    for number, key in enumerate(keys):
+        best.setdefault(key, number)
     return list(best.values())
 
 
-def _pareto(labels: Sequence[_Label], codes: Sequence[int], numbers: Iterable[int]) -> list[_Label]:
+def _pareto(costs: Array, codes: Array, numbers: Sequence[int]) -> list[int]:
     """Of the labels with these numbers, the best first, those that no other one beats."""
     kept: list[tuple[int, int, int]] = []
-    found: list[_Label] = []
-    for number in numbers:
-        _, macs, instructions, *_ = labels[number]
-        code = codes[number]
+    found: list[int] = []
+    rows = zip(numbers, costs[numbers, 1].tolist(), costs[numbers, 2].tolist(), codes[numbers].tolist(), strict=True)
+    for number, macs, instructions, code in rows:
         for others, slower, larger in kept:
             if others <= macs and slower <= instructions and larger <= code:
                 break
         else:
             kept.append((macs, instructions, code))
-            found.append(labels[number])
+            found.append(number)
     return found
 
 

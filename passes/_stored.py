@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import accumulate
 
 from tinyir.ir import Argument, Const, Func, Value
 from tinyir.opdef import Op
@@ -42,7 +43,13 @@ class Memory:
     @cached_property
     def before(self) -> list[int]:
         """For each op: the bytes of what was computed before it and is read by it or later."""
-        return [sum(self.size(v) for v in self.live_in(i)) for i in range(len(self.ops))]
+        change = [0] * (len(self.ops) + 1)
+        for place, op in enumerate(self.ops):
+            for result in op.results:
+                if (last := self.last.get(result, -1)) > place:
+                    change[place + 1] += self.size(result)
+                    change[last + 1] -= self.size(result)
+        return list(accumulate(change[:-1]))
 
     def single(self, index: int) -> int:
         """Bytes while op number `index` runs on whole tensors, in place if it can."""

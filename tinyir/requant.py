@@ -140,6 +140,12 @@ def _limits(form: Requant) -> Array:
     return thresholds(form.scale, form.zero_point, form.dtype, form.zero_first)
 
 
+def _part(form: Requant, channels: Array) -> Requant:
+    """The form of some of the channels."""
+    return replace(form, multiplier=form.multiplier[channels], rounding=form.rounding[channels],
+                   shift=form.shift[channels], proved=form.proved[channels], scale=form.scale[channels])
+
+
 def _agrees(form: Requant, low: Array, high: Array, compute: Callable[[Requant, Array], Array], limits: Array) -> Array:
     """Whether `compute` has the reference's results at both ends and around every threshold of `limits` [C, 255],
     channel by channel.
@@ -180,7 +186,8 @@ def _solve(scale_bytes: bytes, zero_point: int, dtype: DType, low_bytes: bytes, 
     multiplier, rounding = _search(nominal, shifts, limits, zero_point, dtype, low, high, step)
     form = Requant(multiplier, rounding, shifts, np.zeros(scale.shape, bool), scale, zero_point, dtype, zero_first)
     proved = _agrees(form, low, high, apply, limits) & (form.multiplier >= 0)
-    if not proved.all() and not (proved | _agrees(form, low, high, apply_emulated, limits)).all():
+    rest = ~proved
+    if not _agrees(_part(form, rest), low[rest], high[rest], apply_emulated, limits[rest]).all():
         raise CompileError((Diagnostic("internal", "a requantisation is proved with no form"),))
     return replace(form, proved=proved)
 

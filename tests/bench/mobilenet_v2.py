@@ -11,6 +11,7 @@ a quantisation with.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,14 +72,15 @@ def _rounded(channels: float) -> int:
     return found + 8 if found < 0.9 * channels else found
 
 
-def mobilenet_v2(width: float = 1.0, size: int = 224, classes: int = 1000) -> onnx.ModelProto:
-    """The network for images [1, 3, size, size], values about -1 ... 1."""
+def mobilenet_v2(width: float = 1.0, size: int = 224, classes: int = 1000,
+                 blocks: Sequence[tuple[int, int, int, int]] = _BLOCKS) -> onnx.ModelProto:
+    """The network for images [1, 3, size, size], values about -1 ... 1; others with other `blocks`."""
     graph = _Graph(np.random.default_rng(2018))
     graph.constant("zero", np.array(0, np.float32))
     graph.constant("six", np.array(6, np.float32))
     channels = _rounded(32 * width)
     x = graph.conv("image", "stem", (channels, 3, 3), 2)
-    for stage, (expansion, wanted, times, stride) in enumerate(_BLOCKS):
+    for stage, (expansion, wanted, times, stride) in enumerate(blocks):
         outputs = _rounded(wanted * width)
         for index in range(times):
             step = stride if index == 0 else 1
