@@ -24,7 +24,7 @@ random inputs and, where there are any, real ones, and compared with the layer-b
 - float: `0` is bit-identical. Otherwise the largest difference, relative to the largest output. Sums may be in another
   order: a split adds up parts, a scan by columns turns windows, and -O0 does not fold batch normalisation. What is
   allowed is `{ABSOLUTE:g} * max|output| + {RELATIVE:g} * |output|` for each value; a cell beyond that is in bold.
-- `-`: does not apply; the reasons are below the table.
+- `-`: does not apply; the reasons are below the table. Empty: not measured yet (`--missing` does that).
 
 `--ram 1/3` and `--ram 2/3` are sizes this far from the least arena to that of the layers one by one; `--recompute 10%`
 is with `--ram min`. Columns from `stream` on are given by hand with `--passes`: streamed row by row, two rows a step,
@@ -51,11 +51,14 @@ def _sums(rows: Row) -> str:
     wrong = sum(1 for _, cell in cells if cell.get("wrong") or "failed" in cell)
     exact = [cell for cell in compared if cell["exact"]]
     floats = [cell for cell in compared if not cell["exact"]]
-    identical = sum(1 for cell in floats if not cell["other_bits"])
-    return (f"{len(compared)} programs compared; int8: {sum(c['wrong'] for c in exact):,} of "
-            f"{sum(c['values'] for c in exact):,} values differ; float: {identical} of {len(floats)} programs "
-            f"bit-identical, the largest difference is "
-            f"{max((c['of_bound'] for c in floats), default=0):.2f} of what is allowed; {wrong} failed.\n")
+    parts = [f"{len(compared)} programs compared, {wrong} differ or failed."]
+    if exact:
+        parts.append(f"int8: {sum(c['wrong'] for c in exact):,} of {sum(c['values'] for c in exact):,} values differ.")
+    if floats:
+        identical = sum(1 for cell in floats if not cell["other_bits"])
+        parts.append(f"Float: {identical} of {len(floats)} programs are bit-identical, the largest difference is "
+                     f"{max(c['of_bound'] for c in floats):.2f} of what is allowed.")
+    return "\n".join(parts) + "\n"
 
 
 def _table(rows: Row, models: Sequence[str], columns: Sequence[str]) -> str:
