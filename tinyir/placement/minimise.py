@@ -31,6 +31,7 @@ __all__ = ["DEFAULT_NODES", "place"]
 
 DEFAULT_NODES = 20_000  # one or two seconds where all of them are needed, which is rare
 _FIRST_EFFORT = 4000   # nodes for one capacity in the first round, for all orderings together
+_MOST_KEPT = 2         # searches that stopped, for so many capacities: each has a state for every decision
 _RELATION = 10         # a decision about two blocks takes as long as so many nodes
 
 
@@ -140,6 +141,9 @@ class _Group:
         """The outcome for a capacity of `target` bytes, the offsets after "placed", and the nodes that it took, those
         of rounds before included, as if it had begun anew.
         """
+        for kept in (self._relations, self._searches):
+            while len(kept) > _MOST_KEPT and target not in kept:
+                del kept[next(iter(kept))]  # begun anew it comes to the same
         outcome: Outcome = "stopped"
         nodes = 0
         if self._pairs and len(self.blocks) <= MOST_BLOCKS:
