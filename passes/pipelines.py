@@ -36,7 +36,7 @@ _LEVELS = {
 }
 
 _PREPARE = "canonicalize,fold-constants,layout-nhwc,canonicalize,recognise-activations,fold-batch-norm,fold-scale," \
-    "fuse-pad,sink-resize{means=false},fold-constants,canonicalize"
+    "fuse-pad,sink-resize,fold-constants,canonicalize"
 _FINISH = "nudge-scales,measure-error,move-stored"
 
 _GRAPHS = {

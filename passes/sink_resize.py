@@ -8,9 +8,9 @@
 
 A layer of single pixels gives the same for each copy of a pixel, so it moves in front of nearest neighbours, stored
 integers and activations included, as any function of one value does. In floats a linear layer moves in front of
-weighted means too, since their weights add up to 1; not before quantisation, where the layer's result would be rounded
-twice. A quarter of the work is left where rows and columns double, and what is upsampled has the channels of the
-result.
+weighted means too, since their weights add up to 1. A quarter of the work is left where rows and columns double, and
+what is upsampled has the channels of the result. A network that is quantised behind this rounds the layer's result
+once more, in front of the means: `means=false` is for those where that matters.
 """
 
 from __future__ import annotations
