@@ -50,12 +50,8 @@ class Seconds(Instrument):
 
 
 def chain(depth: int, folder: Path) -> Path:
-    """An int8 model with so many bottlenecks: a fifth of them at each resolution from 48 x 48 to 6 x 6, and twice as
-    many at 12 x 12, as in networks that people use.
-    """
-    part = depth // 5
-    blocks = [(6, 8, part, 1), (6, 16, part, 2), (6, 24, 2 * part, 2), (6, 32, part, 2)]
-    onnx.save(mobilenet_v2(1.0, _SIZE, 10, blocks), folder / "float.onnx")
+    """An int8 model with so many bottlenecks, all of 24 x 24 pixels and 16 channels, expanded to 96."""
+    onnx.save(mobilenet_v2(1.0, _SIZE, 10, [(6, 16, depth, 2)]), folder / "float.onnx")
     np.savez(folder / "samples.npz", image=samples(_SIZE))
     wanted = Quantization("int8", str(folder / "samples.npz"))
     compiled = compile_job(Job(str(folder / "float.onnx"), quantization=wanted, graph_only=True))
@@ -92,7 +88,7 @@ these by the number of blocks: what does not grow is linear in the depth.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("depths", nargs="*", metavar="BLOCKS", type=int, help="multiples of 5; default: 5 10 20 40")
+    parser.add_argument("depths", nargs="*", metavar="BLOCKS", type=int, help="default: 5 10 20 40")
     depths = parser.parse_args().depths
     rows = []
     with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
