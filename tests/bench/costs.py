@@ -252,7 +252,8 @@ def table_text(tables: Mapping[str, Mapping[str, tuple[float, ...]]], code: Mapp
     """cost_table.py."""
     targets = []
     for target, table in sorted(tables.items()):
-        rows = "\n".join(f'        "{name}": {_tuple(values)},' for name, values in table.items())
+        rows = "\n".join(f'        "{name}": {_tuple(values)},' for name, values in sorted(
+            table.items(), key=lambda item: (item[0] != "other", item[0])))
         targets.append(f'    "{target}": {{\n{rows}\n    }},')
     codes = "\n".join(f'    "{target}": {_tuple(values)},' for target, values in sorted(code.items()))
     return _TABLE.replace("{code}", codes).replace("{targets}", "\n".join(targets))
@@ -270,9 +271,10 @@ def report(samples: Sequence[Sample], codes: Sequence[Code], tables: Mapping[str
 Made by `python tests/bench/costs.py`. The scheduler compares ways to run a network by modelled instructions:
 coefficients, fitted for each kernel and target to instructions counted on emulated cores, times what the kernel's loops
 run over (`backends/c/costs.py`). Errors of a kernel are relative to its instructions and {100 * _FLOOR:g} % of the
-model's, those of a model to all its instructions. Ways to run: {", ".join(SCHEDULES)}. On the M55 layers are timed by
-QEMU in ticks of 40 instructions. `generic` is C for any core, counted on a Cortex-M33. {" and ".join(SHARED)} have
-the prices of the cortex-m4.
+model's, those of a model to all its instructions. Ways to run:
+{", ".join(SCHEDULES)}. On the M55 layers are timed by QEMU in ticks of 40 instructions.
+`generic` is C for any core, counted on a Cortex-M33. {" and ".join(SHARED)} have the prices of the cortex-m4.
+Kernels that no run has keep the prices that they had.
 
 {_target_table(samples, tables)}
 
@@ -401,7 +403,8 @@ def main() -> int:
         rows = {"samples": [vars(s) for s in samples], "codes": [vars(c) for c in codes]}
         options.keep.write_text(json.dumps(rows))
     targets = sorted({s.target for s in samples} - set(SHARED))
-    tables = {target: fitted([s for s in samples if s.target == target]) for target in targets}
+    tables = {target: {**not_counted(target, samples), **fitted([s for s in samples if s.target == target])}
+              for target in targets}
     code = {target: fitted_code([c for c in codes if c.target == target]) for target in targets}
     known, sizes = ({t: row for t, row in of.items() if t not in SHARED} for of in (COEFFICIENTS, CODE))
     TABLE.write_text(table_text({**known, **tables}, {**sizes, **code}))
@@ -410,6 +413,13 @@ def main() -> int:
     tables, code = ({**of, **{target: of[base] for target, base in shared.items()}} for of in (tables, code))
     (HERE / "COSTS.md").write_text(report([s for s in samples if s.target in tables], codes, tables, code))
     return 0
+
+
+def not_counted(target: str, samples: Sequence[Sample]) -> dict[str, tuple[float, ...]]:
+    """The prices that there are of kernels that no run has: these stay."""
+    counted = {s.kernel.partition(" ")[0] for s in samples if s.target == target} | {"other"}
+    return {kernel: price for kernel, price in COEFFICIENTS[target].items()
+            if kernel.partition(" ")[0] not in counted}
 
 
 def _read(files: Sequence[Path]) -> tuple[list[Sample], list[Code]]:

@@ -2,9 +2,10 @@
 
     SCALING.md                    beside this file
 
-Chains of 5, 10, 20 and 40 inverted bottlenecks with random weights, quantised by tinyc, compiled for a Cortex-M4.
+Chains of 5, 10, 20 and 40 inverted bottlenecks with random weights, all alike and over four resolutions, quantised by
+tinyc, compiled for a Cortex-M4.
 Counted is what `order`, `schedule`, `fit-scratch` and `plan-arena` take together, in seconds of processor time of this
-process. All of it takes about three minutes.
+process. All of it takes about six minutes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy is loaded
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from tinyir.registry import BACKENDS
 _DEPTHS = (5, 10, 20, 40)
 _SIZE = 96
 _PASSES = ("order", "schedule", "fit-scratch", "plan-arena")
+_CHANNELS = {"all of one size": (16,), "over four resolutions": (16, 24, 40, 64)}
 _WAYS = {"-O2": NO_LIMITS, "--ram min": Limits(ram="min"), "--recompute 10%": Limits(ram="min", recompute="10%")}
 
 
@@ -49,9 +51,11 @@ class Seconds(Instrument):
         self.total += time.process_time() - self._begin if pass_.name in _PASSES else 0.0
 
 
-def chain(depth: int, folder: Path) -> Path:
-    """An int8 model with so many bottlenecks, all of 24 x 24 pixels and 16 channels, expanded to 96."""
-    onnx.save(mobilenet_v2(1.0, _SIZE, 10, [(6, 16, depth, 2)]), folder / "float.onnx")
+def chain(depth: int, channels: Sequence[int], folder: Path) -> Path:
+    """An int8 model with so many bottlenecks, from 24 x 24 pixels on: a stage for each of `channels`, of half the rows
+    and columns of the one before."""
+    stages = [(6, one, (depth + i) // len(channels), 2) for i, one in enumerate(channels)]
+    onnx.save(mobilenet_v2(1.0, _SIZE, 10, stages), folder / "float.onnx")
     np.savez(folder / "samples.npz", image=samples(_SIZE))
     wanted = Quantization("int8", str(folder / "samples.npz"))
     compiled = compile_job(Job(str(folder / "float.onnx"), quantization=wanted, graph_only=True))
@@ -68,36 +72,44 @@ def measured(path: Path, limits: Limits) -> float:
     return seconds.total
 
 
-def report(rows: Sequence[tuple[int, Sequence[float]]]) -> str:
-    """SCALING.md."""
+def table(rows: Sequence[tuple[int, Sequence[float]]]) -> str:
+    """A line for each depth."""
     head = " | ".join(["blocks", *(f"{way} (s) | s a block" for way in _WAYS)])
     lines = [f"| {head} |", "| --- |" + " --: |" * (2 * len(_WAYS))]
     for depth, seconds in rows:
         cells = [cell for value in seconds for cell in (f"{value:.2f}", f"{value / depth:.3f}")]
         lines.append("| " + " | ".join([str(depth), *cells]) + " |")
-    table = "\n".join(lines)
+    return "\n".join(lines)
+
+
+def report(tables: Mapping[str, str]) -> str:
+    """SCALING.md."""
+    parts = [f"## Bottlenecks {kind}\n\n{text}\n" for kind, text in tables.items()]
     return f"""# Time to choose a schedule
 
 Made by `python tests/bench/scaling.py`: int8 chains of inverted bottlenecks, images of {_SIZE} x {_SIZE},
-`--target cortex-m4 --io int8`. Seconds of processor time of the passes {", ".join(_PASSES)}, together, and
-these by the number of blocks: what does not grow is linear in the depth.
+`--target cortex-m4 --io int8`. Seconds of processor time of the passes {", ".join(_PASSES)},
+together, and these by the number of blocks: what does not grow is linear in the depth.
 
-{table}
-"""
+""" + "\n".join(parts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("depths", nargs="*", metavar="BLOCKS", type=int, help="default: 5 10 20 40")
     depths = parser.parse_args().depths
-    rows = []
     with tempfile.TemporaryDirectory(prefix="tinyc-") as folder:
-        for depth in depths or _DEPTHS:
-            path = chain(depth, Path(folder))
-            rows.append((depth, [measured(path, limits) for limits in _WAYS.values()]))
-            print(depth, *(f"{seconds:.2f}" for seconds in rows[-1][1]), flush=True)
+        tables = {kind: table(list(_rows(depths or _DEPTHS, channels, Path(folder))))
+                  for kind, channels in _CHANNELS.items()}
     if not depths:
-        (Path(__file__).resolve().parent / "SCALING.md").write_text(report(rows))
+        (Path(__file__).resolve().parent / "SCALING.md").write_text(report(tables))
+
+
+def _rows(depths: Sequence[int], channels: Sequence[int], folder: Path) -> Iterator[tuple[int, list[float]]]:
+    for depth in depths:
+        path = chain(depth, channels, folder)
+        yield depth, [measured(path, limits) for limits in _WAYS.values()]
+        print(f"{len(channels)} x", depth, "done", flush=True)
 
 
 if __name__ == "__main__":
