@@ -197,13 +197,13 @@ class _Shares(CostModel):
         ops = (*block.made, *block.folds, block.scaled, *block.behind, block.project)
         self._named = {op.out.name: op for op in ops}
 
-    def of(self, op: Op, rows: int | None = None, kept: bool = False) -> Cost:
+    def of(self, op: Op, rows: int | None = None, kept: bool = False, parts: bool = False) -> Cost:
         if op in self._origins:
-            return self._model.of(self._origins[op], rows, kept)
+            return self._model.of(self._origins[op], rows, kept, parts)
         if isinstance(op, (Concat, Slice)):
             return Cost(8 * op.out.type.elements)
         old = self._named[op.out.name]
-        cost = self._model.of(old, rows, kept)
+        cost = self._model.of(old, rows, kept, parts)
         share = Fraction(op.reads[0].type.elements, old.reads[0].type.elements) if isinstance(op, QProject) or \
             op.out.type.dtype != old.out.type.dtype else Fraction(op.out.type.elements, old.out.type.elements)
         return replace(cost, instructions=round(cost.instructions * share))

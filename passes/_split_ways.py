@@ -111,7 +111,8 @@ def split_way(scene: Scene, span: tuple[int, int], chain: Chain, size: int, rows
     parts = chain.channels // size
     schedule = schedule_rows(chain.ops, set(chain.kept), rows, scene.needs) if rows else None
     peak, held = split_bytes(scene, span[0], chain, parts, schedule)
-    works = [scene.work(op, None if schedule is None else rate(schedule, i)) for i, op in enumerate(chain.ops)
+    rates = [None if schedule is None else rate(schedule, i) for i in range(len(chain.ops))]
+    works = [scene.work(op, rows_a_step, parts=True) for op, rows_a_step in zip(chain.ops, rates, strict=True)
              if not isinstance(op, Place)]
     placed = sum(op.out.type.elements for op in chain.ops if isinstance(op, Place))
     read = sum(op.reads[0].type.elements for op, role in zip(chain.ops, chain.roles, strict=True) if role == "makes")

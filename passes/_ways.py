@@ -90,7 +90,7 @@ class Scene:
     spare: int = 0
     needs: RowNeeds = field(default_factory=RowNeeds)
     memo: dict[str, Any] = field(default_factory=dict)
-    _works: dict[tuple[Op, int | None, bool], Work] = field(default_factory=dict)
+    _works: dict[tuple[Op, int | None, bool, bool], Work] = field(default_factory=dict)
 
     @property
     def ops(self) -> list[Op]:
@@ -102,14 +102,14 @@ class Scene:
         """What ops cost on the target."""
         return CostModel(self.target, self.module.attrs)
 
-    def work(self, op: Op, rows: Fraction | None = None, kept: bool = False) -> Work:
+    def work(self, op: Op, rows: Fraction | None = None, kept: bool = False, parts: bool = False) -> Work:
         """What `op` costs on whole tensors, or if it goes through `rows` rows a step (1/2: one every other step), which
-        are copied to a ring behind it if they are `kept`.
+        are copied to a ring behind it if they are `kept`; with `parts`, all its channels together, some at a time.
         """
         count = None if rows is None else max(1, rows.numerator // rows.denominator)
-        key = op, count, kept
+        key = op, count, kept, parts
         if key not in self._works:
-            cost = self.model.of(op, count, kept)
+            cost = self.model.of(*key)
             scratch = cost.least_scratch_bytes if self.tight else cost.scratch_bytes
             self._works[key] = Work(cost.instructions, cost.code_bytes, scratch)
         return self._works[key]

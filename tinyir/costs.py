@@ -110,16 +110,17 @@ class CostModel:
         load_plugins()
         self.target = target
         self._attrs = dict(attrs or {})
-        self._known: dict[tuple[Op, int | None, bool], Cost] = {}
-        self._kernels: dict[tuple[Op, int | None], _Lowered] = {}
+        self._known: dict[tuple[Op, int | None, bool, bool], Cost] = {}
+        self._kernels: dict[tuple[Op, int | None, bool], _Lowered] = {}
 
-    def of(self, op: Op, rows: int | None = None, kept: bool = False) -> Cost:
+    def of(self, op: Op, rows: int | None = None, kept: bool = False, parts: bool = False) -> Cost:
         """What an op of a level above mem takes: on whole tensors, or `rows` rows of its result (of its operand, if it
-        folds rows) a step. `kept`: the rows of a step are copied to a ring behind it.
+        folds rows) a step. `kept`: the rows of a step are copied to a ring behind it. `parts`: by kernels that can
+        compute some channels at a time.
         """
-        key = op, rows, kept
+        key = op, rows, kept, parts
         if key not in self._known:
-            self._known[key] = self._price(op, rows, kept)
+            self._known[key] = self._price(*key)
         return self._known[key]
 
     def module(self, module: Module) -> Cost:
@@ -134,23 +135,24 @@ class CostModel:
         cost = kernel_cost(kernel, self.target)
         return replace(cost, instructions=cost.instructions * runs_of(kernel))
 
-    def _price(self, op: Op, rows: int | None, kept: bool) -> Cost:
+    def _price(self, op: Op, rows: int | None, kept: bool, parts: bool) -> Cost:
         if isinstance(op, (Empty, Insert, Reshape, Reinterpret)) or op.terminator:
             return Cost()
         if op.regions:  # something has been decided before: as it would be op by op
             return sum((self.of(inner) for region in op.regions for inner in region.ops), Cost())
-        if (op, rows) not in self._kernels:
-            self._kernels[op, rows] = self._lower(op, rows)
-        lowered = self._kernels[op, rows]
+        if (op, rows, parts) not in self._kernels:
+            self._kernels[op, rows, parts] = self._lower(op, rows, parts)
+        lowered = self._kernels[op, rows, parts]
         total = Cost(0, lowered.const_bytes, lowered.scratch_bytes, lowered.least_scratch_bytes)
         for kernel in lowered.kernels:
             total += kernel_cost(kernel, self.target)
         return total + kernel_cost(_keep(op, rows), self.target) if rows is not None and kept else total
 
-    def _lower(self, op: Op, rows: int | None) -> _Lowered:
+    def _lower(self, op: Op, rows: int | None, parts: bool) -> _Lowered:
         """The op alone at mem level."""
         module, block = Module("cost", "mem", self._attrs), Block()
         low = Lowering(module, block, self.target, module.add_arena("arena", self.target.align))
+        low.for_parts = parts
         low.begin(op)
         places = [low.buffer(v) for v in (*op.reads, *op.results) if v.data is None]
         if rows is None:

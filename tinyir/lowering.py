@@ -100,6 +100,7 @@ class Lowering:
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
         self._loop: _OpenLoop | None = None
         self._parts: _OpenParts | None = None
+        self.for_parts = False  # whether to emit what has part forms, though no loop over parts is open: to price it
         self._windows: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._source: Op | None = None
 
@@ -235,6 +236,11 @@ class Lowering:
     def part_count(self) -> int:
         """How many parts there are of the channels: 1 outside of loops over parts."""
         return 1 if self._parts is None else self._parts.count
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether kernels compute a part of the channels at a time."""
+        return self.for_parts or self.part_count > 1
 
     def is_cut(self, value: Value) -> bool:
         """Whether, where kernels go into a loop over parts, only a part of the channels of `value` is there."""

@@ -134,7 +134,7 @@ def test_integers_at_the_boundary(bench: Run, shared: Path) -> None:
 
 
 def test_host_beside_onnxruntime(bench: Run, model: Path) -> None:
-    found = figures(bench(model, "--target", "host", "--peer", "ort", "--json"))
+    found = figures(bench(model, "-O1", "--target", "host", "--peer", "ort", "--json"))
     assert found["instructions"] is None
     assert found["peer"] == "onnxruntime"
     assert found["peer_ratio"] == pytest.approx(found["seconds"] / found["peer_seconds"], rel=0.01)

@@ -44,7 +44,7 @@ def plan_mve(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array |
     """
     x, stored = operands
     dtype, zero = op.out.type.dtype, quant_of(x).zero_point
-    if not low.target.mve or low.integer_only or low.part_count > 1 or not weight.size:
+    if not low.target.mve or low.integer_only or low.in_parts or not weight.size:
         return None
     if not x.type.dtype == dtype == I8 or weight.dtype != np.int8:
         return None
