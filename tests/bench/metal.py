@@ -2,9 +2,9 @@
 
     METAL.md, metal.json      beside this file
 
-Each model at -O2 and -O3 for an emulated Cortex-M4, built by arm-none-eabi-gcc; with --cores also for the others. Every
-run's outputs are compared with those of the same C on this machine. With model names only these are measured anew; the
-others keep their figures. Takes about two minutes, with --cores about five.
+Each model at -O2, -O3 and -Os for an emulated Cortex-M4, built by arm-none-eabi-gcc; with --cores also for the others.
+Every run's outputs are compared with those of the same C on this machine. With model names only these are measured
+anew; the others keep their figures. Takes about two minutes, with --cores about five.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tinyc.tools.toolchain import host_compiler
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[2] / "shared" / "models"
-LEVELS = ("2", "3")
+LEVELS = ("2", "3", "s")
 Row = dict[str, Any]
 
 
@@ -156,7 +156,7 @@ def speed_table(results: Row, cases: Sequence[Case]) -> str:
     rows: list[tuple[str, ...]] = [("model", *names, "-O2", "goal", "-O3", *(["goal"] if goals else []),
                                     "-O2 a MAC", "outputs")]
     for case in cases:
-        two, three = (results[case.name]["cortex-m4"][level] for level in LEVELS)
+        two, three = (results[case.name]["cortex-m4"][level] for level in LEVELS[:2])
         peers = dict(case.peers)
         last = [count(case.goals[1])] if goals else []
         rows.append((case.name, *(count(peers.get(name)) for name in names),
@@ -175,17 +175,17 @@ def same_text(case: Case, rows: Sequence[Row]) -> str:
 
 def memory_table(results: Row) -> str:
     """Modelled cycles, memory and flash."""
-    rows = [("model", "level", "cycles", "a MAC", "fetch", "arena", "stack", "code", "code goal", "constants",
-             "hottest loop")]
+    rows = [("model", "level", "instructions", "cycles", "a MAC", "fetch", "arena", "stack", "code", "code goal",
+             "constants", "hottest loop")]
     for case in CASES:
         for level in LEVELS:
             row = results[case.name]["cortex-m4"][level]
             rate = "-" if row["cycles"] is None else f"{row['cycles'] / row['macs']:.2f}"
             goal = case.code if level == "2" else None
             fetch = "-" if not row.get("cycles") else f"+{100 * row['fetch_stalls'] / row['cycles']:.1f} %"
-            rows.append((case.name, f"-O{level}", count(row["cycles"]), rate, fetch, count(row["arena_bytes"]),
-                         count(row["stack_bytes"]), goal_text(row["code_bytes"], goal), count(goal),
-                         count(row["const_bytes"]), count(row["hot_bytes"])))
+            work = count(row["instructions"]), count(row["cycles"]), rate, fetch
+            code = goal_text(row["code_bytes"], goal), count(goal), count(row["const_bytes"]), count(row["hot_bytes"])
+            rows.append((case.name, f"-O{level}", *work, count(row["arena_bytes"]), count(row["stack_bytes"]), *code))
     return text_table(rows)
 
 
