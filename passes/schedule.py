@@ -258,7 +258,8 @@ def _too_large(points: Sequence[Candidate], limits: Sizes, name: str, ctx: Conte
     if sizes.arena > limits.arena:
         return error(f"schedule: no schedule of @{name} fits into {limits.arena:,} bytes", loc=layers[0].loc,
                      notes=(f"the smallest that was found has {sizes.arena:,} bytes",
-                            f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): {worst.peak:,} bytes"),
+                            f"what stops it is {_span(layers)} ({worst.text or 'op by op'}): "
+                            f"{worst.peak:,} bytes as planned"),
                      help="more may be computed again (--recompute 10%), or give it more RAM")
     lean = trial_sizes(min(points, key=_least_code).applied(), ctx.target)
     return error(f"schedule: constants and code of @{name} do not fit into {limits.flash:,} bytes",

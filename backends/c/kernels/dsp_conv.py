@@ -29,7 +29,7 @@ from .dsp_pack import GUARDS, offset_of, pack_stream, plan_layer, stored_values,
 from .dsp_text import Coding
 from .qruns import row_runs
 from .taps import clipped_pad, factor
-from .window import WindowKernel
+from .window import ConvKernel
 
 __all__ = ["ConvDsp", "lower_conv2d_dsp"]
 
@@ -40,7 +40,7 @@ _LONG_RUN = 64
 
 
 @final
-class ConvDsp(WindowKernel, opname="k.conv2d_dsp"):
+class ConvDsp(ConvKernel, opname="k.conv2d_dsp"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
 
     x: Value                                # [N, ring, W, C] i8 or u8
@@ -78,23 +78,9 @@ class ConvDsp(WindowKernel, opname="k.conv2d_dsp"):
         return self.dilation
 
     @property
-    def inputs(self) -> int:
-        """Elements of a window."""
-        return self.kernel[0] * self.kernel[1] * self.x.shape[3]
-
-    @property
     def kinds(self) -> dict[str, str]:
         """The C types of the elements of x and y, to fill into texts."""
         return {"xt": c_type(self.x.type.dtype), "yt": c_type(self.y.type.dtype)}
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether output pixel i reads input pixel i and nothing else."""
-        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad)
-
-    def macs(self) -> int:
-        rows = self.rows[1] - self.rows[0]
-        return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.inputs
 
     def reference(self, x: Array, stream: Array, y: Array, columns: Array) -> None:
         outputs = self.y.shape[3]

@@ -13,11 +13,10 @@ pays, and the module's attribute `larger_weights` allows for these bytes: `sched
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 
-from tinyir.geometry import Span, window_input_span, window_output_extent
 from tinyir.ir import Array, Value
 from tinyir.lowering import Lowering
 from tinyir.opdef import Written
@@ -27,9 +26,9 @@ from tinyir.ops.quant import quant_of
 from tinyir.types import U32, BufferType
 
 from ..text import c_type, fill
-from .base import RowKernel
 from .dsp_pack import Plan, Scalings, offset_of, plan_layer, stored_values
-from .taps import RowTaps, clipped_pad, factor
+from .taps import clipped_pad, factor
+from .window import ConvKernel
 
 __all__ = ["PLACES", "TILES", "ConvWinograd", "lower_conv2d_winograd", "winograd_pays"]
 
@@ -46,10 +45,8 @@ _FACTOR = 2
 
 
 @final
-class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
+class ConvWinograd(ConvKernel, opname="k.conv2d_winograd"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
-
-    batched: ClassVar[tuple[str, ...]] = ("x", "y")
 
     x: Value                                # [N, ring, W, C] i8 or u8, C a multiple of 4
     stream: Value                           # [pairs of output channels, words] u32: see pack_winograd
@@ -69,8 +66,12 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
         return f"conv2d_winograd_{self.x.type.dtype}"
 
     @property
-    def taps(self) -> RowTaps:
-        return RowTaps(self.height, self.out_height(), 3, 1, 1, self.pad[0])
+    def kernel(self) -> Pair:
+        return 3, 3
+
+    @property
+    def stride(self) -> Pair:
+        return 1, 1
 
     @property
     def tiles(self) -> int:
@@ -81,20 +82,6 @@ class ConvWinograd(RowKernel, opname="k.conv2d_winograd"):
     def steps(self) -> int:
         """Fours of input channels."""
         return self.x.shape[3] // 4
-
-    def out_height(self) -> int:
-        return window_output_extent(self.height, 3, 1, 1, (self.pad[0], self.pad[2]))
-
-    def input_rows(self, rows: Pair) -> Pair:
-        return window_input_span(Span(*rows), 3, 1, 1, self.pad[0], self.height)
-
-    def first_row(self) -> str:
-        return self.taps.first_row()
-
-    def macs(self) -> int:
-        """Those of the convolution, of which four ninths are computed."""
-        rows = self.rows[1] - self.rows[0]
-        return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * 9 * self.x.shape[3]
 
     def reference(self, x: Array, stream: Array, y: Array, columns: Array) -> None:
         weight, bias, scalings = unpack_winograd(stream, (self.y.shape[3], self.x.shape[3]), self.guard)

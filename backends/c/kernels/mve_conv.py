@@ -27,7 +27,7 @@ from .mve_pack import pack_groups, plan_mve, unpack_groups
 from .mve_run import run_shape, unrolled
 from .qruns import row_runs
 from .taps import clipped_pad, factor
-from .window import WindowKernel
+from .window import ConvKernel
 
 __all__ = ["ConvMve", "lower_conv2d_mve"]
 
@@ -38,7 +38,7 @@ _MOST_OUTPUTS = 16384
 
 
 @final
-class ConvMve(WindowKernel, opname="k.conv2d_mve"):
+class ConvMve(ConvKernel, opname="k.conv2d_mve"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
 
     x: Value                                # [N, ring, W, C] i8
@@ -65,11 +65,6 @@ class ConvMve(WindowKernel, opname="k.conv2d_mve"):
         return self.dilation
 
     @property
-    def inputs(self) -> int:
-        """Elements of a window."""
-        return self.kernel[0] * self.kernel[1] * self.x.shape[3]
-
-    @property
     def kinds(self) -> dict[str, str]:
         """The C types of the elements of x and y, to fill into texts."""
         return {"xt": "int8_t", "yt": "int8_t"}
@@ -78,10 +73,6 @@ class ConvMve(WindowKernel, opname="k.conv2d_mve"):
     def pointwise(self) -> bool:
         """Whether output pixel i reads input pixel i and nothing else."""
         return self.windows is None
-
-    def macs(self) -> int:
-        rows = self.rows[1] - self.rows[0]
-        return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.inputs
 
     def reference(self, x: Array, stream: Array, y: Array, windows: Array | None) -> None:
         outputs = self.y.shape[3]

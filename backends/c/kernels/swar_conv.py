@@ -32,7 +32,7 @@ from .qruns import row_runs
 from .qsums import StoresSums, sum_fields
 from .swar_pack import BLOCK, STEP, Packed, pack_layer, unpack_weights, upper_sums
 from .taps import clipped_pad, factor
-from .window import WindowKernel
+from .window import ConvKernel
 
 __all__ = ["PIXELS", "ConvSwar", "lower_conv2d_swar", "packed_constants"]
 
@@ -60,7 +60,7 @@ _PRICES = {1: _Price(14, 14, 30, 4, 7.5), 2: _Price(23, 18, 60, 3, 3.8)}
 
 
 @final
-class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
+class ConvSwar(StoresSums, ConvKernel, opname="k.conv2d_swar"):
     """y[n, i, j, o] = stored(bias[o] + sum of x times weight over the window), x its zero point outside the image."""
 
     x: Value                                # [N, ring, W, C] i8 or u8
@@ -92,11 +92,6 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     def row_dilation(self) -> int:
         return self.dilation
 
-    @property
-    def inputs(self) -> int:
-        """Elements of a window."""
-        return self.kernel[0] * self.kernel[1] * self.x.shape[3]
-
     def column_words(self, pixels: int) -> int:
         """Words of scratch for a column, one at least."""
         return max(1, pixels // 2 * self._steps)
@@ -104,15 +99,6 @@ class ConvSwar(StoresSums, WindowKernel, opname="k.conv2d_swar"):
     def tilings(self) -> tuple[Tiling, ...]:
         return tuple(Tiling({"pixels": pixels}, "columns", self.column_words(pixels))
                      for pixels in _SIZES if pixels <= self.pixels)
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether output pixel i reads input pixel i and nothing else."""
-        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad)
-
-    def macs(self) -> int:
-        rows = self.rows[1] - self.rows[0]
-        return self.x.shape[0] * rows * self.y.shape[2] * self.y.shape[3] * self.inputs
 
     def segment_count(self) -> int:
         """Segments of all output channels: how often sums are taken apart for a column."""

@@ -14,7 +14,7 @@ from tinyir.geometry import Span, window_input_span, window_output_extent
 from .base import RowKernel
 from .taps import RowTaps
 
-__all__ = ["WindowKernel"]
+__all__ = ["ConvKernel", "WindowKernel"]
 
 Pair = tuple[int, int]
 
@@ -53,3 +53,21 @@ class WindowKernel(RowKernel):
 
     def first_row(self) -> str:
         return self.taps.first_row()
+
+
+class ConvKernel(WindowKernel):
+    """A window over all channels of the input, which each output channel multiplies with weights of its own."""
+
+    @property
+    def inputs(self) -> int:
+        """Elements of a window."""
+        return self.kernel[0] * self.kernel[1] * self.reads[0].shape[3]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether output pixel i reads input pixel i and nothing else."""
+        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.pad)
+
+    def macs(self) -> int:
+        images, _, width, outputs = self.writes[0].shape
+        return images * (self.rows[1] - self.rows[0]) * width * outputs * self.inputs
