@@ -17,7 +17,7 @@ not grow with the depth of a chain, and the whole grows linearly.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -121,9 +121,10 @@ def front_of(scene: Scene, providers: Sequence[Provider], most_macs: int = 0) ->
     """
     ways = ways_of(scene, providers)
     asked: set[Way] = set()
+    best = _Labels(scene, most_macs)
     while True:
         scene.enough = _least_peak(ways, most_macs)
-        labels = _labels(scene, ways, most_macs)
+        labels = best.of(ways)
         smallest = _smallest(ways, most_macs)
         used = {way for here in labels for label in here if (way := label.way) is not None and way.variants is not None}
         used |= {way for way in smallest.ways if way.variants is not None}
@@ -149,15 +150,35 @@ def _apart(point: Point, ways: Sequence[Sequence[Way]]) -> Point:
     return _along(tuple(found))
 
 
-def _labels(scene: Scene, ways: Sequence[Sequence[Way]], most_macs: int) -> list[list[_Label]]:
-    """For each number of first ops, the best ways through them."""
-    scale = _Scale.of(scene, ways)
-    labels: list[list[_Label]] = [[_Label(_least_peak(ways, most_macs), 0, 0, 0)]]
-    tables = [_table(labels[0])]
-    for here in ways:
-        labels.append(_thinned(_Grown.of(here, labels, tables, most_macs), scale))
-        tables.append(_table(labels[-1]))
-    return labels
+@dataclass
+class _Labels:
+    """For each number of first ops the best ways through them, within `most_macs`. They are kept as far as the ways are
+    those that they were asked for before.
+    """
+
+    scene: Scene
+    most_macs: int
+    _start: tuple[_Scale, int] | None = None
+    _ways: Sequence[Sequence[Way]] = ()
+    _found: list[list[_Label]] = field(default_factory=list)
+    _tables: list[Array] = field(default_factory=list)
+
+    def of(self, ways: Sequence[Sequence[Way]]) -> list[list[_Label]]:
+        """The labels for these ways, which end with each op."""
+        start, known = (_Scale.of(self.scene, ways), _least_peak(ways, self.most_macs)), 0
+        if start == self._start:
+            pairs = enumerate(zip(self._ways, ways, strict=True))
+            known = next((place for place, (before, now) in pairs if before != now), len(ways))
+        else:
+            self._found = [[_Label(start[1], 0, 0, 0)]]
+            self._tables = [_table(self._found[0])]
+        del self._found[known + 1:], self._tables[known + 1:]
+        for here in ways[known:]:
+            grown = _Grown.of(here, self._tables, self.most_macs)
+            self._found.append(grown.some(_thinned(grown, start[0]), self._found))
+            self._tables.append(_table(self._found[-1]))
+        self._start, self._ways = start, [list(here) for here in ways]
+        return self._found
 
 
 def _table(labels: Sequence[_Label]) -> Array:
@@ -166,29 +187,34 @@ def _table(labels: Sequence[_Label]) -> Array:
 
 
 class _Grown(NamedTuple):
-    """The ways through some first ops, best first: what they cost, their last segments, and what led there."""
+    """The ways through some first ops, best first: what they cost, and which segment behind which label they are."""
 
     costs: Array  # [N, 4] peak, multiply-accumulates, instructions, bytes of code
-    ways: list[tuple[Way, _Label]]
+    numbers: Array  # [N] among all labels in front of the first segment, in front of the second, ...
+    ends: Array  # [segments] where those of the next segment begin
+    segments: Sequence[Way]
 
     @staticmethod
-    def of(here: Sequence[Way], labels: Sequence[Sequence[_Label]], tables: Sequence[Array], most_macs: int) -> _Grown:
+    def of(here: Sequence[Way], tables: Sequence[Array], most_macs: int) -> _Grown:
         """Each of the ways behind each label where it begins, within the limit of `most_macs`."""
-        parts = []
-        for way in here:
-            part = tables[way.first] + np.asarray([0, way.macs, way.instructions, way.flash])
-            part[:, 0] = np.maximum(part[:, 0], way.peak)
-            parts.append(part)
-        costs = np.concatenate(parts)
+        counts = [len(tables[way.first]) for way in here]
+        own = np.asarray([(way.peak, way.macs, way.instructions, way.flash) for way in here], np.int64)
+        own, costs = own.repeat(counts, axis=0), np.concatenate([tables[way.first] for way in here])
+        peaks = np.maximum(costs[:, 0], own[:, 0])
+        costs = costs + own
+        costs[:, 0] = peaks
         order = np.lexsort(costs.T[::-1])
         order = order[costs[order, 1] <= most_macs]
-        pairs = [(way, label) for way in here for label in labels[way.first]]
-        return _Grown(costs[order], [pairs[number] for number in order.tolist()])
+        return _Grown(costs[order], order, np.cumsum(counts), here)
 
-    def label(self, number: int) -> _Label:
-        """One of them."""
-        peak, macs, instructions, flash = self.costs[number].tolist()
-        return _Label(peak, macs, instructions, flash, *self.ways[number])
+    def some(self, chosen: Sequence[int], labels: Sequence[Sequence[_Label]]) -> list[_Label]:
+        """The chosen ones; `labels` are those for each number of first ops."""
+        numbers = self.numbers[chosen]
+        which = np.searchsorted(self.ends, numbers, side="right")
+        from_end = numbers - self.ends[which]  # of the labels in front of the segment
+        rows = zip(*self.costs[chosen].T.tolist(), which.tolist(), from_end.tolist(), strict=True)
+        return [_Label(peak, macs, instructions, flash, way := self.segments[i], labels[way.first][j])
+                for peak, macs, instructions, flash, i, j in rows]
 
 
 def _smallest(ways: Sequence[Sequence[Way]], most_macs: int) -> Point:
@@ -238,40 +264,33 @@ class _Scale(NamedTuple):
                       sum(way.flash for way in alone))
 
 
-def _thinned(grown: _Grown, scale: _Scale) -> list[_Label]:
-    """At most 48 of the labels, best first: of those that cost about the same the one that needs the least memory."""
+def _thinned(grown: _Grown, scale: _Scale) -> list[int]:
+    """The numbers of at most 48 labels, best first: of those that cost about the same the one with the least peak."""
     codes = (grown.costs[:, 3] // max(1.0, scale.flash * _CODE)).astype(np.int64)
     part = _PART
     while True:
         kept = _pareto(grown.costs, codes, _rounded(grown.costs, codes, scale, part))
         if len(kept) <= _MOST:
-            return [grown.label(number) for number in kept]
+            found: list[int] = kept.tolist()
+            return found
         part *= 2
 
 
-def _rounded(costs: Array, codes: Array, scale: _Scale, part: float) -> list[int]:
+def _rounded(costs: Array, codes: Array, scale: _Scale, part: float) -> Array:
     """The numbers of the best labels, of which all are sorted, each of those that cost about the same."""
     instructions, macs = max(1.0, scale.instructions * part), max(1.0, scale.macs * part / 2)
-    keys = zip((costs[:, 2] // instructions).tolist(), (-costs[:, 1] // macs).tolist(), codes.tolist(), strict=True)
-    best: dict[tuple[float, float, int], int] = {}
-    for number, key in enumerate(keys):
-        best.setdefault(key, number)
-    return list(best.values())
+    keys = np.stack([costs[:, 2] // instructions, -costs[:, 1] // macs, codes]).astype(np.int64)
+    keys -= keys.min(axis=1, keepdims=True)
+    _, best = np.unique(np.ravel_multi_index(tuple(keys), tuple(keys.max(axis=1) + 1)), return_index=True)
+    return np.sort(best)
 
 
-def _pareto(costs: Array, codes: Array, numbers: Sequence[int]) -> list[int]:
+def _pareto(costs: Array, codes: Array, numbers: Array) -> Array:
     """Of the labels with these numbers, the best first, those that no other one beats."""
-    kept: list[tuple[int, int, int]] = []
-    found: list[int] = []
-    rows = zip(numbers, costs[numbers, 1].tolist(), costs[numbers, 2].tolist(), codes[numbers].tolist(), strict=True)
-    for number, macs, instructions, code in rows:
-        for others, slower, larger in kept:
-            if others <= macs and slower <= instructions and larger <= code:
-                break
-        else:
-            kept.append((macs, instructions, code))
-            found.append(number)
-    return found
+    beaten = np.ones((len(numbers), len(numbers)), bool)
+    for column in (costs[numbers, 1], costs[numbers, 2], codes[numbers]):
+        beaten &= column[:, None] <= column
+    return np.asarray(numbers[~np.triu(beaten, 1).any(axis=0)])
 
 
 def _point(label: _Label) -> Point:

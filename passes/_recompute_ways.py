@@ -6,7 +6,8 @@
     then      row by row: the other channels again, all scaled, summed and added
 
 Blocks that are less than a quarter of the largest one are left as they are. Each number of kept channels is tried on a
-copy of the function, so that the bytes are those of what is made of it; layers are priced as their share of the whole.
+copy of the block and of what follows it, so that the bytes are those of what is made of it; layers are priced as their
+share of the whole.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import takewhile
 from typing import cast
 
-from tinyir.clone import clone_module
+from tinyir.clone import clone_ops
 from tinyir.costs import Cost, CostModel
-from tinyir.ir import Func, Module, Result
+from tinyir.ir import Func, Module
 from tinyir.opdef import Op
-from tinyir.ops import Concat, QProject, Slice
+from tinyir.ops import Concat, QProject, Return, Slice
 
 from ._excite import Excite, Rewritten, excite_of, part_block
 from ._split_ways import TYPICAL, chain_of, part_sizes, split_way
@@ -40,12 +42,15 @@ _FIRST, _FINE = 4, 16
 
 @dataclass(frozen=True)
 class _Block:
-    """A block and the places of its first op, its product and its last one in the order of execution."""
+    """A block and the places of its first op, its product and its last one in the order of execution; those of up to
+    three ops behind it, which can run row by row, lie in front of `end`.
+    """
 
     excite: Excite
     first: int
     scaled: int
     last: int
+    end: int
 
 
 @provides("recompute")
@@ -55,10 +60,10 @@ def recompute(scene: Scene, first: int, end: int) -> Iterable[Way] | None:
         return None
     if "recompute" not in scene.memo:
         scene.memo["recompute"] = _blocks(scene)
-    near = [block for block in scene.memo["recompute"] if block.last < end <= block.last + 1 + _BEHIND]
+    near = [block for block in scene.memo["recompute"] if block.last < end <= block.end]
     if not near or first < min(block.first for block in near):
         return None
-    return [way for block in near if block.first == first and all(map(can_stream, scene.ops[block.last + 1:end]))
+    return [way for block in near if block.first == first
             for way in _ways(scene, block, _counts(block.excite.channels, _FIRST), end, 0)]
 
 
@@ -73,7 +78,10 @@ def _blocks(scene: Scene) -> list[_Block]:
         first, last = place[block.made[0]], place[block.project]
         front = [*block.made, *block.folds]
         if scene.ops[first:first + len(front)] == front and all(place[o] > place[op] for o in block.behind):
-            found.append(_Block(block, first, place[op], last))
+            behind = scene.ops[last + 1:last + 1 + _BEHIND]
+            end = last + 1 + len([*takewhile(can_stream, behind)])
+            if not any(inner.regions for inner in scene.ops[first:end]):
+                found.append(_Block(block, first, place[op], last, end))
     most = max((block.excite.value.type.size_bytes for block in found), default=0)
     return [block for block in found if block.excite.value.type.size_bytes >= most * _SMALLEST]
 
@@ -157,7 +165,7 @@ def _apply(scaled: int, last: int, kept: int, stages: Sequence[_Apply], group: l
 
 @dataclass(frozen=True)
 class _Trial:
-    """A copy of the function in which a block is parted."""
+    """A copy of a block, and of what follows it row by row, in which it is parted."""
 
     scene: Scene
     made: Rewritten
@@ -170,14 +178,16 @@ class _Trial:
     def of(scene: Scene, block: _Block, kept: int) -> _Trial:
         key = f"recompute {block.first} {kept}"
         if key not in scene.memo:
-            copy, same = clone_module(scene.module)
-            func = copy.funcs[scene.func.name]
-            origins = {cast(Result, same[op.results[0]]).op: op for op in scene.ops}
-            scaled = next(made for made, op in origins.items() if op is block.excite.scaled)
-            excite = excite_of(scaled)
+            ops = scene.ops[block.first:block.end]
+            copy, same = clone_ops(ops, scene.func, scene.module)
+            func, around = copy.funcs[scene.func.name], scene.memory.around(block.first, block.end, same)
+            func.block.append(Return((*around.outputs, *around.behind)))
+            origins = dict(zip(func.ops, ops, strict=False))
+            excite = excite_of(func.ops[block.scaled - block.first])
             assert excite is not None
             made = part_block(excite, kept, func, copy)
-            trial = Scene(func, copy, scene.target, Memory(func, scene.memory.align), scene.recompute, scene.rows)
+            memory = Memory(func, scene.memory.align, around)
+            trial = Scene(func, copy, scene.target, memory, scene.recompute, scene.rows)
             trial.__dict__["model"] = _Shares(scene.model, origins, block.excite)
             stages = [_by_parts(trial, ops) for ops in (made.kept, made.others) if ops]
             stages += [_by_rows(trial, made.scaled, 0)] if made.scaled else []

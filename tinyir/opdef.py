@@ -25,6 +25,7 @@ import types as pytypes
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from typing_extensions import dataclass_transform
@@ -77,6 +78,11 @@ class Schema:
     attrs: tuple[AttrField, ...] = ()
     result_field: str | None = None
     order: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def writes(self) -> bool:
+        """Whether there is an operand that is written."""
+        return any(operand.written for operand in self.operands)
 
     def attr(self, name: str) -> AttrField | None:
         return next((a for a in self.attrs if a.name == name), None)
@@ -249,12 +255,16 @@ class Op:
     @property
     def reads(self) -> list[Value]:
         """The operands that it reads."""
+        if not self.schema.writes:
+            return [v for g in self._groups for v in g if v is not None]
         return [v for f, g in zip(self.schema.operands, self._groups, strict=True) if not f.written
                 for v in g if v is not None]
 
     @property
     def writes(self) -> list[Value]:
         """The operands that it writes (mem level)."""
+        if not self.schema.writes:
+            return []
         return [v for f, g in zip(self.schema.operands, self._groups, strict=True) if f.written
                 for v in g if v is not None]
 

@@ -32,6 +32,7 @@ __all__ = ["Requant", "apply", "apply_emulated", "prove", "prove_emulated", "rou
 
 _SEARCH = 64
 """Multipliers tried on each side of the nearest one."""
+_AT_ONCE = 8
 _MAX_SHIFT = 54
 """255 << 54 still fits in an int64."""
 
@@ -195,8 +196,15 @@ def _solve(scale_bytes: bytes, zero_point: int, dtype: DType, low_bytes: bytes, 
 def solve_steps(limits: Array, factor: float, zero_point: int, dtype: DType, low: int, high: int) -> Requant:
     """A form for any function that never decreases, given by its thresholds `limits` [255] as `thresholds` has them.
 
-    `factor` is about its slope. Proved if it equals that function on every accumulator in [low, high].
+    `factor` is about its slope. Proved if it equals that function on every accumulator in [low, high]. Remembered, as
+    what `solve` finds.
     """
+    return _solve_steps(np.asarray(limits, np.int64).tobytes(), factor, zero_point, dtype, low, high)
+
+
+@lru_cache(maxsize=256)
+def _solve_steps(limit_bytes: bytes, factor: float, zero_point: int, dtype: DType, low: int, high: int) -> Requant:
+    limits = np.frombuffer(limit_bytes, np.int64)
     shift = np.clip(31 - np.frexp(np.asarray([factor]))[1], 0, _MAX_SHIFT).astype(np.int64)
     nominal = np.minimum(np.rint(np.ldexp(np.asarray([factor]), shift)).astype(np.int64), 2**31 - 1)
     ends = np.asarray([low], np.int64), np.asarray([high], np.int64)
@@ -212,25 +220,30 @@ def _search(nominal: Array, shift: Array, limits: Array, zero_point: int, dtype:
             step: int = 1) -> tuple[Array, Array]:
     """For each channel the multiplier nearest to `nominal` that has a rounding constant, and that constant."""
     best, rounding = nominal.copy(), _default_rounding(shift, zero_point)
-    left = np.arange(len(nominal))  # the channels without one
     bounds = _Bounds.of(shift, limits, dtype, low, high)
-    for distance in _nearest_first(_SEARCH):
-        candidate = np.clip(nominal[left] + distance, 0, 2**31 - 1)
-        least, most = bounds.for_multiplier(candidate)
+    first, last = bounds.interval(np.maximum(nominal - _SEARCH, 0), np.minimum(nominal + _SEARCH, 2**31 - 1))
+    left = np.flatnonzero(first <= last)  # the channels without one that have a chance
+    for distances in _nearest_first(_SEARCH):
+        candidates = nominal[left, None] + distances
+        inside = (first[left, None] <= candidates) & (candidates <= last[left, None])
+        channel, _ = np.nonzero(inside)
+        least, most, _ = bounds.part(left[channel]).for_multiplier(candidates[inside])
         least, most = -(-least // step) * step, most // step * step
-        found = least <= most
-        best[left[found]] = candidate[found]
-        middle = np.clip(_default_rounding(shift[left], zero_point), least, np.maximum(least, most))
-        rounding[left[found]] = middle[found]
-        if found.any():
-            left, bounds = left[~found], bounds.part(~found)
-        if not len(left):
+        suits = np.flatnonzero(least <= most)
+        channel, nearest = np.unique(channel[suits], return_index=True)
+        found, nearest = left[channel], suits[nearest]
+        best[found] = candidates[inside][nearest]
+        rounding[found] = np.clip(rounding[found], least[nearest], most[nearest])
+        left = np.delete(left, channel)
+        if not left.size:
             break
     return best, rounding
 
 
-def _nearest_first(reach: int) -> list[int]:
-    return [0, *(sign * distance for distance in range(1, reach + 1) for sign in (1, -1))]
+def _nearest_first(reach: int) -> list[Array]:
+    """The distances in both directions, 0 alone and then some at a time."""
+    every = np.asarray([0, *(sign * distance for distance in range(1, reach + 1) for sign in (1, -1))])
+    return np.split(every, range(1, len(every), _AT_ONCE))
 
 
 def _default_rounding(shift: Array, zero_point: int) -> Array:
@@ -261,7 +274,31 @@ class _Bounds(NamedTuple):
         """Those of some channels."""
         return _Bounds(*(array[channels] for array in self))
 
-    def for_multiplier(self, multiplier: Array) -> tuple[Array, Array]:
-        """Least and greatest rounding constant [C] with which every threshold is right."""
-        factor = multiplier[:, None]
-        return (self.at_least - self.reached * factor).max(axis=1), (self.at_most - self.before * factor).min(axis=1)
+    def for_multiplier(self, multiplier: Array) -> tuple[Array, Array, Array]:
+        """Least and greatest rounding constant [C] with which every threshold is right. The least is a maximum of
+        linear functions of the multiplier, the greatest a minimum: the third is the slope of how far they are apart.
+        """
+        factor, channels = multiplier[:, None], np.arange(len(multiplier))
+        least, most = self.at_least - self.reached * factor, self.at_most - self.before * factor
+        highest, lowest = (channels, least.argmax(axis=1)), (channels, most.argmin(axis=1))
+        return least[highest], most[lowest], self.before[lowest] - self.reached[highest]
+
+    def interval(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """First and last multiplier [C] in [low, high] for which there is a rounding constant; the first one is beyond
+        the last where there is none. What the least is above the greatest is convex: where that is positive its slope
+        says on which side to look, so that both ends are found by bisection.
+        """
+        return self._end(low, high, False), self._end(low, high, True)
+
+    def _end(self, low: Array, high: Array, last: bool) -> Array:
+        low, high = low.copy(), high.copy()
+        found = low - 1 if last else high + 1
+        while (open_ := np.flatnonzero(low <= high)).size:
+            middle = (low[open_] + high[open_]) >> 1
+            least, most, slope = self.part(open_).for_multiplier(middle)
+            suits = least <= most
+            found[open_[suits]] = middle[suits]
+            above = np.where(suits, last, slope < 0)
+            low[open_] = np.where(above, middle + 1, low[open_])
+            high[open_] = np.where(above, high[open_], middle - 1)
+        return found

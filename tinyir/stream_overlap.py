@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -95,7 +96,17 @@ def least_height(sizes: Sequence[int], pairs: dict[tuple[int, int], int]) -> int
     """
     if len(sizes) > _MOST:
         return sum(sizes) - max((min(sizes[j] - distance, sizes[i]) for (i, j), distance in pairs.items()), default=0)
-    return _lowest(sizes, pairs, {}, 0, sum(sizes))
+    sliding = sorted({block for pair in pairs for block in pair})  # the others are best put below them
+    number = {block: index for index, block in enumerate(sliding)}
+    some = tuple(sizes[block] for block in sliding)
+    inner = tuple((number[upper], number[lower], distance) for (upper, lower), distance in sorted(pairs.items()))
+    return sum(sizes) - sum(some) + _height(some, inner)
+
+
+@lru_cache(maxsize=4096)
+def _height(sizes: tuple[int, ...], pairs: tuple[tuple[int, int, int], ...]) -> int:
+    """The same for a few blocks; remembered, since segments that begin or end alike ask for the same."""
+    return _lowest(sizes, {(upper, lower): distance for upper, lower, distance in pairs}, {}, 0, sum(sizes))
 
 
 def _lowest(sizes: Sequence[int], pairs: dict[tuple[int, int], int], begin: dict[int, int], height: int, best: int) \

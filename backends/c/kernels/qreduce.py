@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 from typing import final
 
@@ -110,13 +111,14 @@ class MeanS8(Kernel, opname="k.mean_s8"):
         return requantized(self.stored, "total", "0")
 
 
-def exact_limits(op: QReduceMean) -> tuple[Array, float]:
-    """The least sum that reaches each value above the least, [255] i64, and the slope, of a mean by rule `exact`."""
-    qx, qy = quant_of(op.x), quant_of(op.out)
-    factor = Fraction(float(np.float32(qx.scale))) / (op.count * Fraction(float(np.float32(qy.scale))))
-    low, high = op.out.type.dtype.range
-    limits = [_least_sum(value - qy.zero_point, factor) for value in range(low + 1, high + 1)]
-    return np.clip(np.asarray(limits, dtype=object), -(2**31), 2**31 - 1).astype(np.int64), float(factor)
+@lru_cache(maxsize=256)
+def exact_limits(factor: Fraction, zero_point: int, low: int, high: int) -> Array:
+    """The least sum that reaches each value above `low`, [high - low] i64, of a mean by rule `exact`: the result is
+    the sum times `factor`, rounded half to even, and the zero point. Remembered: means are lowered several times where
+    their costs are compared.
+    """
+    limits = [_least_sum(value - zero_point, factor) for value in range(low + 1, high + 1)]
+    return np.asarray(np.clip(np.asarray(limits, dtype=object), -(2**31), 2**31 - 1), np.int64)
 
 
 def _least_sum(whole: int, factor: Fraction) -> int:
@@ -152,8 +154,10 @@ def _single(op: QReduceMean, bounds: tuple[int, int]) -> Scaling:
 
 
 def _exact(op: QReduceMean, bounds: tuple[int, int]) -> tuple[Scaling, Array | None]:
-    limits, factor = exact_limits(op)
-    op.require(op.out.type.dtype.bits == 8, "the result is {}, expected 8-bit integers", op.out.type.dtype)
-    form = solve_steps(limits, factor, quant_of(op.out).zero_point, op.out.type.dtype, *bounds)
+    qx, qy, dtype = quant_of(op.x), quant_of(op.out), op.out.type.dtype
+    op.require(dtype.bits == 8, "the result is {}, expected 8-bit integers", dtype)
+    factor = Fraction(float(np.float32(qx.scale))) / (op.count * Fraction(float(np.float32(qy.scale))))
+    limits = exact_limits(factor, qy.zero_point, *dtype.range)
+    form = solve_steps(limits, float(factor), qy.zero_point, dtype, *bounds)
     scaling = Scaling(form.multiplier.astype(np.int32), form.rounding, int(form.shift[0]), np.ones(1, bool))
     return scaling, None if form.proved[0] else limits
