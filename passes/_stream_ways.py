@@ -71,8 +71,8 @@ def row_schedule(scene: Scene, first: int, end: int, rows: int = 1, waits: Colle
 
 def row_bytes(scene: Scene, first: int, end: int, schedule: RowSchedule) -> RowBytes:
     """Bytes while ops run row by row."""
-    known: dict[tuple[int, int, RowSchedule], tuple[int, int]] = scene.memo.setdefault("row bytes", {})
-    key = first, end, schedule
+    known: dict[tuple[int, int, int, RowSchedule], tuple[int, int]] = scene.memo.setdefault("row bytes", {})
+    key = scene.spare, first, end, schedule
     if key not in known:
         known[key] = _peak_and_held(scene, first, end, schedule)
     peak, held = known[key]

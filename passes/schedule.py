@@ -114,11 +114,16 @@ class Schedule(Pass):
         providers = self._providers()
         ctx.found["schedule"] = {}
         for name in list(module.funcs):
-            module.attrs["scratch"] = self._scratch(limits)
-            with _few_collections():
-                tried = self._candidates(module, name, ctx, providers, macs or 0.0)
-            points = _front(tried)
-            chosen = self._chosen(points, limits, speed, name, ctx)
+            scenes = self._scenes(module, name, ctx, macs or 0.0)
+            for scratch in self._scratches(limits):
+                with _few_collections():
+                    tried = self._candidates(scenes, scratch, providers)
+                points = _front(tried)
+                chosen = self._chosen(_fast_enough(points, speed), limits, ctx)
+                if chosen is not None:
+                    break
+            else:
+                chosen = self._least(_fast_enough(points, speed), limits, name, ctx)
             for scan in dict.fromkeys(one.scan for one in tried[1:]):
                 ctx.stat(f"bytes-by-{scan}", min(one.point.peak for one in tried if one.scan == scan))
             _tell(tried[0], points, chosen, ctx)
@@ -126,20 +131,21 @@ class Schedule(Pass):
             module.funcs, module.consts, module.attrs = copy.funcs, copy.consts, copy.attrs
             module.version += 1
 
-    def _scratch(self, limits: Sizes) -> str | int:
-        """What counts when kernels are tiled, for `fit-scratch`: bytes, how many there are, or speed."""
+    def _scratches(self, limits: Sizes) -> list[str | int]:
+        """What counts when kernels are tiled, for `fit-scratch`: bytes, how many there are, or speed. Where there are
+        too few with what fits best, the least may be found that is too slow to be looked at before.
+        """
         if limits.arena != _NO_LIMIT:
-            return limits.arena
-        return "least" if (self.ram, self.speed) == ("min", "any") else "full"
+            return [limits.arena, "least"]
+        return ["least" if (self.ram, self.speed) == ("min", "any") else "full"]
 
     def _providers(self) -> list[Provider]:
         names = [n for n in self.ways.split("/") if n] or [n for n, _ in WAYS.items() if n != "whole"]
         return [whole, *(WAYS.get(name) for name in names if name != "whole")]
 
-    def _candidates(self, module: Module, name: str, ctx: Context, providers: list[Provider], macs: float) \
-            -> list[Candidate]:
-        """The points of all fronts; the first is the module as it is, op by op."""
-        found: list[Candidate] = []
+    def _scenes(self, module: Module, name: str, ctx: Context, macs: float) -> list[tuple[str, Scene]]:
+        """Copies of the module, each gone through in its way; the first is the module as it is, op by op."""
+        found: list[tuple[str, Scene]] = []
         weights = self._weights(module, module.funcs[name], ctx)
         for scan, most in [(scan, most) for scan in ("layers", "rows", "columns") for most in weights]:
             if self.scan not in (scan, "best") and scan != "layers":
@@ -150,12 +156,19 @@ class Schedule(Pass):
             if most:
                 allow_larger_weights(copy, most)
             func = _prepared(copy, name, scan, ctx)
-            scratch = module.attrs["scratch"]
-            scene = Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs, tight=scratch != "full",
-                          spare=FitScratch().percent if scratch == "least" else 0)
+            found.append((scan, Scene(func, copy, ctx.target, Memory(func, ctx.target.align), macs)))
+        return found
+
+    def _candidates(self, scenes: Sequence[tuple[str, Scene]], scratch: str | int, providers: list[Provider]) \
+            -> list[Candidate]:
+        """The points of all fronts; the first is the module as it is, op by op."""
+        found: list[Candidate] = []
+        for scan, scene in scenes:
+            scene.module.attrs["scratch"] = scratch
+            scene.tight, scene.spare = scratch != "full", FitScratch().percent if scratch == "least" else 0
             asked = providers[:1] if scan == "layers" else providers
-            points = front_of(scene, asked, int(macs * sum(op.macs() for op in scene.ops)))
-            found += [Candidate(scan, copy, func, point) for point in points]
+            points = front_of(scene, asked, int(scene.recompute * sum(op.macs() for op in scene.ops)))
+            found += [Candidate(scan, scene.module, scene.func, point) for point in points]
         return found
 
     def _weights(self, module: Module, func: Func, ctx: Context) -> list[int]:
@@ -165,18 +178,20 @@ class Schedule(Pass):
         sizes = sizes_that_pay(module, func, ctx.target)
         return [0, *(sizes[-1:] if self.flash == "any" else sizes[-_SIZES:])]
 
-    def _chosen(self, points: list[Candidate], limits: Sizes, speed: float | None, name: str, ctx: Context) \
-            -> Candidate:
-        fastest = min(c.point.instructions for c in points)
-        fast = [c for c in points if speed is None or c.point.instructions <= fastest * (1 + speed)]
+    def _chosen(self, points: list[Candidate], limits: Sizes, ctx: Context) -> Candidate | None:
+        """The one that is wanted; None if none is found within the limits."""
         order = _least_code if self.flash == "min" else _least_ram if self.ram == "min" else _fastest
-        if limits == (_NO_LIMIT, _NO_LIMIT):
-            least = order is _least_ram and speed is None
-            return _least_placed(fast, ctx) if least else min(fast, key=order)
-        fits = _first_that_fits(sorted(fast, key=order), limits, ctx)
-        if fits is None:
-            raise _too_large(points, limits, name, ctx)
-        return fits
+        if limits != (_NO_LIMIT, _NO_LIMIT):
+            return _first_that_fits(sorted(points, key=order), limits, ctx)
+        least = order is _least_ram and self.speed == "any"
+        return _least_placed(points, ctx) if least else min(points, key=order)
+
+    def _least(self, points: list[Candidate], limits: Sizes, name: str, ctx: Context) -> Candidate:
+        """The smallest there is, if that is within the limits. Raises CompileError otherwise."""
+        least = _least_placed(points, ctx)
+        if not _fits(trial_sizes(least.applied(), ctx.target), limits):
+            raise _too_large(least, points, limits, name, ctx)
+        return least
 
 
 @contextmanager
@@ -188,6 +203,12 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def _fast_enough(points: Sequence[Candidate], speed: float | None) -> list[Candidate]:
+    """Those that are slower than the fastest by no more than that share."""
+    fastest = min(c.point.instructions for c in points)
+    return [c for c in points if speed is None or c.point.instructions <= fastest * (1 + speed)]
 
 
 def _least_ram(one: Candidate) -> tuple[float, ...]:
@@ -230,7 +251,8 @@ def _first_that_fits(candidates: Sequence[Candidate], limits: Sizes, ctx: Contex
     planned, where tensors slide under each other: of those planned larger the few least are tried last.
     """
     within = [c for c in candidates if c.point.peak <= limits.arena]
-    beyond = sorted((c for c in candidates if c.point.peak > limits.arena), key=_least_ram)[:_BEYOND]
+    near = (c for c in candidates if limits.arena < c.point.peak <= limits.arena * (1 + _NEAR))
+    beyond = sorted(near, key=_least_ram)[:_BEYOND]
     return next((c for c in (*within, *beyond) if _fits(trial_sizes(c.applied(), ctx.target), limits)), None)
 
 
@@ -250,9 +272,8 @@ def _fits(sizes: Sizes, limits: Sizes) -> bool:
     return all(size <= limit for size, limit in zip(sizes, limits, strict=True))
 
 
-def _too_large(points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) -> CompileError:
+def _too_large(least: Candidate, points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) -> CompileError:
     """What to say where nothing fits: the smallest that exists, and the segment that stops it."""
-    least = _least_placed(points, ctx)
     worst, ops = least.point.worst, Memory(least.func, 1).ops
     layers, sizes = ops[worst.first:worst.end], trial_sizes(least.applied(), ctx.target)
     if sizes.arena > limits.arena:

@@ -43,8 +43,11 @@ class Limits:
 
     @property
     def pass_options(self) -> dict[str, str]:
-        """The options of the pass. A limit of RAM comes in the place of one on how much slower it may become."""
+        """The options of the pass. A limit of RAM comes in the place of one on how much slower it may become; the least
+        RAM also in that of the least code.
+        """
         found = {"ram": self.ram, "speed": "any"} if self.ram else {}
+        found |= {"flash": "any"} if self.ram == "min" else {}
         found |= {"flash": self.flash} if self.flash else {}
         return {**found, "macs": self.recompute} if self.recompute else found
 

@@ -114,9 +114,9 @@ def test_limits(seed: int) -> None:
     smallest = arena(lowered(least, "generic"))
     if smallest == 0:
         return
-    middle = max(smallest, (smallest + int(points[-1]["peak_bytes"])) // 2)
-    fitted, _ = scheduled(plain, f"ram={middle}", "generic")
-    assert arena(lowered(fitted, "generic")) <= middle
+    for limit in (smallest, max(smallest, (smallest + int(points[-1]["peak_bytes"])) // 2)):
+        fitted, _ = scheduled(plain, f"ram={limit}", "generic")
+        assert arena(lowered(fitted, "generic")) <= limit
     with pytest.raises(CompileError) as caught:
         scheduled(plain, f"ram={smallest // 4}", "generic")
     text = str(caught.value)
@@ -184,8 +184,8 @@ def test_the_least_arena_is_not_the_least_plan() -> None:
 @pytest.mark.skipif(not COMPILERS, reason="no C compiler")
 @pytest.mark.parametrize("name", ["kws_dscnn_int8", "resnet8_int8", "vww_mobilenetv1_int8", "mcunet_det_int8",
                                   "mbv2_w035_144_ortq_int8", "micro_kws_qop_int8", "denoise_unet_resize_f32"])
-def test_models_at_three_limits(name: str) -> None:
-    """Between the least and layer by layer: the arena keeps the limit, the bytes are the same."""
+def test_models_at_four_limits(name: str) -> None:
+    """From the least on, to near layer by layer: the arena keeps the limit, the bytes are the same."""
     def compiled(extra: str) -> tuple[Module, Context]:
         module = FRONTENDS.get("onnx")(str(MODELS / f"{name}.onnx"), name="net", ctx=Context())
         context = Context(target_named("cortex-m4"))
@@ -201,7 +201,7 @@ def test_models_at_three_limits(name: str) -> None:
                        else rng.integers(*v.type.dtype.range, v.shape, endpoint=True).astype(v.type.dtype.numpy)
                        for v in plain.main.inputs]
     expected = run_c(plain, xs, flags=FLAGS)
-    for share in (0.02, 0.2, 0.6):
+    for share in (0, 0.02, 0.2, 0.6):
         limit = smallest + int((most - smallest) * share)
         module, _ = compiled(f"order,schedule{{ram={limit},scan=rows}},")
         assert arena(module) <= limit

@@ -46,6 +46,12 @@ def test_the_least_ram_is_less_than_layer_by_layer(run_tinyc: Run, tmp_path: Pat
     assert "--ram min" in (tmp_path / "least" / "digits_cnn.c").read_text()
 
 
+@pytest.mark.parametrize("level", ["-O1", "-O2", "-O3", "-Os"])
+def test_the_least_ram_is_the_same_at_every_level(level: str, run_tinyc: Run, tmp_path: Path) -> None:
+    least = reported(run_tinyc, tmp_path / "least", "--ram", "min")["arena_bytes"]
+    assert reported(run_tinyc, tmp_path / "other", "--ram", "min", level)["arena_bytes"] == least
+
+
 def test_a_limit_takes_what_fits(run_tinyc: Run, tmp_path: Path) -> None:
     least = reported(run_tinyc, tmp_path / "least", "--ram", "min")["arena_bytes"]
     plain = reported(run_tinyc, tmp_path / "plain", "-O1")["arena_bytes"]
