@@ -86,12 +86,14 @@ class Network:
 # -- what to force -----------------------------------------------------------------------------------------------------
 
 
-def _stream(options: str, before: str = "") -> Callable[[Network], Choice]:
-    """Row by row, cut where it is best by the sums of bytes."""
+def _stream(rows: int, before: str = "") -> Callable[[Network], Choice]:
+    """Row by row, cut where it is best by the sums of bytes; where that is nowhere, as many layers as can be."""
 
     def find(network: Network) -> Choice:
-        choice = f"{before}stream{options}"
-        return choice if network.makes(choice, "sched.stream") else NotApplicable("no two layers run row by row")
+        ends = ["", *(f",until={op.out.name}" for op in reversed(network.ops) if len(op.results) == 1)]
+        choices = (f"{before}stream{{rows={rows}{end}}}" for end in ends)
+        found = next((choice for choice in choices if network.makes(choice, "sched.stream")), None)
+        return found or NotApplicable("no two layers run row by row")
 
     return find
 
@@ -154,9 +156,9 @@ def _parts(network: Network, chain: Sequence[Op], rows: int) -> str | None:
 
 
 FORCED: dict[str, Callable[[Network], Choice]] = {
-    "stream": _stream(""),
-    "stream, 2 rows": _stream("{rows=2}"),
-    "stream, columns": _stream("", "scan-columns,"),
+    "stream": _stream(1),
+    "stream, 2 rows": _stream(2),
+    "stream, columns": _stream(1, "scan-columns,"),
     "patch 2x2": _patch("grid=2x2"),
     "strips by rows": _patch("grid=1x3,rows=1"),
     "split": _split(0),
