@@ -5,7 +5,7 @@
 Each model is compiled at all levels, with `--ram min`, with and without `--recompute 10%`, with two sizes between the
 least RAM and that of the layers one by one, and with schedules given by hand (forced.py). The C is built by the host's
 compiler and run on random inputs and, where there are any, real ones; its outputs are compared with those of the
-layer-by-layer program: int8 networks to the byte. Small and middle int8 models also run under AddressSanitizer and
+layer-by-layer program: int8 networks to the byte. All models also run under AddressSanitizer and
 UndefinedBehaviorSanitizer, with a guard in front of every call.
 
 With model names only these are measured anew, with --settings only these columns; --missing measures what is not there
@@ -149,7 +149,7 @@ class Comparison:
             elif name in BETWEEN:
                 yield name, lambda share=BETWEEN[name]: self._between(share)
             elif name == SANITIZED:
-                yield name, lambda: sanitized(self.path, self.target, self.plain.facts.macs, self.is_exact)
+                yield name, lambda: sanitized(self.path, self.target, self.is_exact)
             else:
                 yield name, lambda name=name: self._forced(name)
 
