@@ -183,7 +183,8 @@ def _ways(segment: _Segment, good: Sequence[int], schedule: RowSchedule, waits: 
     for index in good:
         count = _COUNTS[index]
         found.append(Way(
-            *span, int(peaks[index]), held, int(np.asarray(spent)[index]) + count * schedule.steps * len(ops) * STEP,
+            *span, int(peaks[index]), int(held[index]),
+            int(np.asarray(spent)[index]) + count * schedule.steps * len(ops) * STEP,
             macs=max(0, segment.again[index]), flash=min(count, 3) * sum(work.flash for work in works),
             text=f"{count} strips, rows {scene.rows[0]}",
             apply=partial(_apply, count, scene.rows[0], waits or ()),
@@ -210,9 +211,9 @@ def _apply(count: int, rows: int, waits: tuple[int, ...], group: list[Op], func:
     put_in_patch((1, count), rows, waits, group, func, module)
 
 
-def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: RowSchedule) -> tuple[Array, int]:
-    """For each number of strips the most bytes that are live at one time while they run; and the bytes that are stored
-    whole.
+def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: RowSchedule) -> tuple[Array, Array]:
+    """For each number of strips the most bytes that are live at one time while they run; and those that are held from
+    one step to the next, with what is stored whole.
     """
     memory, ops = scene.memory, scene.ops[slice(*span)]
     whole = sum(memory.size(op.out) for op in ops if memory.needed_behind(op.out, span[1]))
@@ -230,11 +231,11 @@ def strip_bytes(scene: Scene, span: tuple[int, int], strips: Strips, schedule: R
         moving = _aligned(columns[:, None] * widths[which], memory.align)
         np.add.at(change, begins, moving)
         np.subtract.at(change, ends, moving)
-    live = _aligned(held[:, None] * widths, memory.align).sum(axis=0) + np.cumsum(change, axis=0)[:-1]
-    live += memory.before[span[0]] + whole
+    rings = whole + _aligned(held[:, None] * widths, memory.align).sum(axis=0)
+    live = memory.before[span[0]] + rings + np.cumsum(change, axis=0)[:-1]
     scratch = _aligned(_scratch(scene, ops, schedule, widths), memory.align)
     most = np.maximum(live, (live + scratch) * 100 // (100 + scene.spare)).max(axis=0)
-    return np.maximum.reduceat(most, _BEGINS), whole
+    return np.maximum.reduceat(most, _BEGINS), np.maximum.reduceat(rings, _BEGINS)
 
 
 def _scratch(scene: Scene, ops: Sequence[Op], schedule: RowSchedule, widths: Array) -> Array:

@@ -27,15 +27,14 @@ there is no limit, on a fixed number of nodes (`tinyir.placement`), each O(m^2) 
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from tinyir.board import size_of
 from tinyir.clone import clone_module
 from tinyir.diag import CompileError, error
+from tinyir.garbage import few_collections
 from tinyir.ir import Func, Level, Module
 from tinyir.opdef import Op
 from tinyir.ops import Pull
@@ -116,7 +115,7 @@ class Schedule(Pass):
         for name in list(module.funcs):
             scenes = self._scenes(module, name, ctx, macs or 0.0)
             for scratch in self._scratches(limits):
-                with _few_collections():
+                with few_collections():
                     tried = self._candidates(scenes, scratch, providers)
                 points = _front(tried)
                 chosen = self._chosen(_fast_enough(points, speed), limits, ctx)
@@ -192,17 +191,6 @@ class Schedule(Pass):
         if not _fits(trial_sizes(least.applied(), ctx.target), limits):
             raise _too_large(least, points, limits, name, ctx)
         return least
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """What is found out lives on until the choice is made: to look for garbage among it takes a fifth of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _fast_enough(points: Sequence[Candidate], speed: float | None) -> list[Candidate]:

@@ -50,7 +50,7 @@ def test_schedules_by_hand(equality: Any, tmp_path: Path) -> None:
     """What they are is told, and differs from what is compiled layer by layer."""
     rows = measured(equality, "kws_dscnn_int8", "generic", ("stream", "patch 2x2", "split"), tmp_path)
     assert [row["wrong"] for row in rows.values()] == [0, 0, 0]
-    assert rows["stream"]["passes"].startswith("stream,expand-patches")
+    assert rows["stream"]["passes"].startswith("stream{rows=1},expand-patches")
     assert "patch{grid=2x2,from_=" in rows["patch 2x2"]["passes"]
     assert "parts=4" in rows["split"]["passes"]
     assert rows["patch 2x2"]["macs"] > rows["stream"]["macs"]

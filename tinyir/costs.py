@@ -16,7 +16,7 @@ A kernel that nobody prices counts an instruction for each multiply-accumulate a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -112,6 +112,7 @@ class CostModel:
         self._attrs = dict(attrs or {})
         self._known: dict[tuple[Op, int | None, bool, bool], Cost] = {}
         self._kernels: dict[tuple[Op, int | None, bool], _Lowered] = {}
+        self._memo: dict[Hashable, Any] = {}
 
     def of(self, op: Op, rows: int | None = None, kept: bool = False, parts: bool = False) -> Cost:
         """What an op of a level above mem takes: on whole tensors, or `rows` rows of its result (of its operand, if it
@@ -152,7 +153,7 @@ class CostModel:
         """The op alone at mem level."""
         module, block = Module("cost", "mem", self._attrs), Block()
         low = Lowering(module, block, self.target, module.add_arena("arena", self.target.align))
-        low.for_parts = parts
+        low.for_parts, low.memo = parts, self._memo
         low.begin(op)
         places = [low.buffer(v) for v in (*op.reads, *op.results) if v.data is None]
         if rows is None:

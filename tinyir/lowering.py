@@ -18,10 +18,10 @@ the arena or an output of the function.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class Lowering:
         self._consts: dict[tuple[BufferType, bytes], Const] = {}
         self._loop: _OpenLoop | None = None
         self._parts: _OpenParts | None = None
+        self.memo: dict[Hashable, Any] = {}  # what rules have found out about the function, for its other ops
         self.for_parts = False  # whether to emit what has part forms, though no loop over parts is open: to price it
         self._windows: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self._source: Op | None = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinyir.diag import CompileError, Diagnostic, did_you_mean, error
+from tinyir.garbage import few_collections
 
 __all__ = ["DONE", "FAILED", "INTERNAL", "USAGE", "Parser", "Progress", "chosen", "guarded", "internal_error", "note",
            "table", "version_text", "write_files"]
@@ -74,7 +75,8 @@ def chosen(what: str, known: Iterable[str]) -> Callable[[str], str]:
 def guarded(program: str, work: Callable[[], int]) -> int:
     """Run `work` and turn whatever it raises into messages and an exit status."""
     try:
-        return work()
+        with few_collections():
+            return work()
     except CompileError as problem:
         note(str(problem))
         return INTERNAL if any(d.severity == "internal" for d in problem.diagnostics) else FAILED

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pytest
 from tinyc.backends.c.kernels.dsp_shift import greatest_shift, shared_shift
@@ -37,7 +40,8 @@ def layers(*scales: float | list[float]) -> list[QConv2D]:
     (([2**-0.5] * 8 + [2**-8.5] * 24, 2**-9.5), [7, 16]),
 ], ids=["close", "far apart", "the middle is first", "alone", "an outlier", "more than outliers"])
 def test_shifts_are_shared(scales: tuple[float | list[float], ...], shifts: list[int]) -> None:
-    assert [shared_shift(op) for op in layers(*scales)] == shifts
+    memo: dict[Hashable, Any] = {}
+    assert [shared_shift(op, memo) for op in layers(*scales)] == shifts
 
 
 def test_multipliers_stay_below_2_to_the_31() -> None:

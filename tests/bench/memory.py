@@ -38,6 +38,7 @@ from tinyc.tools.limits import NO_LIMITS, Limits
 from tinyc.tools.memory_plan import memory_plan
 
 from tinyir.diag import CompileError
+from tinyir.garbage import few_collections
 from tinyir.instrument import Timing
 from tinyir.registry import BACKENDS
 
@@ -138,7 +139,8 @@ def measure(case: Case, mode: str, folder: Path, *, run: bool) -> Row:
     job = Job(str(model_file(case, folder)), level=level, target=_TARGET, limits=limits, input=source)
     job = replace(job, quantization=Quantization(io="int8"))
     timed = Timing(io.StringIO())
-    compiled = compile_job(job, instruments=[timed])
+    with few_collections():  # as the command does
+        compiled = compile_job(job, instruments=[timed])
     row = figures(compiled, timed)
     if run:
         settings = BenchSettings(emulator="unicorn", layers=False)
@@ -296,8 +298,8 @@ Instructions of one inference on the emulated core, the difference to layer by l
 
 ## Time to choose
 
-Seconds that the passes {", ".join(_OPTIMISER)} take together; bold where they are within the bar. They are those of one
-machine: only this table is not the same everywhere.
+Seconds that {", ".join(_OPTIMISER[:-1])} and {_OPTIMISER[-1]} take together; bold where they are within the bar. They
+are those of one machine: only this table is not the same everywhere.
 
 {times_table(results)}
 

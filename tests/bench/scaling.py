@@ -26,6 +26,7 @@ from mobilenet_v2 import mobilenet_v2, samples
 from tinyc.tools.driver import Job, Quantization, compile_job
 from tinyc.tools.limits import NO_LIMITS, Limits
 
+from tinyir.garbage import few_collections
 from tinyir.ir import Module
 from tinyir.pass_manager import Context, Instrument, Pass
 from tinyir.registry import BACKENDS
@@ -67,8 +68,9 @@ def chain(depth: int, channels: Sequence[int], folder: Path) -> Path:
 def measured(path: Path, limits: Limits) -> float:
     """The seconds that the optimiser took."""
     seconds = Seconds()
-    compile_job(Job(str(path), target="cortex-m4", limits=limits, quantization=Quantization(io="int8")),
-                instruments=[seconds])
+    with few_collections():  # as the command does
+        compile_job(Job(str(path), target="cortex-m4", limits=limits, quantization=Quantization(io="int8")),
+                    instruments=[seconds])
     return seconds.total
 
 

@@ -84,7 +84,8 @@ def plan_layer(op: Op, operands: tuple[Value, Value], weight: Array, bias: Array
     once = once and not low.integer_only
     # Weights that are used once take as long in both codings, and any layer can have the plain one.
     coding, guard = _coding(weight, bounds, halves, most) if not once else _PLAIN
-    shift = shift_for(op, scale[varies], guard, by_float=not low.integer_only and (once or guard == GUARDS["paired"]))
+    by_float = not low.integer_only and (once or guard == GUARDS["paired"])
+    shift = shift_for(shared_shift(op, low.memo), scale[varies], guard, by_float=by_float)
     if shift is None:
         return None
     scalings = scalings_of(scale, y_zero, dtype, bounds, shift, guard)
@@ -117,12 +118,12 @@ def _coding(weight: Array, bounds: tuple[Array, Array], halves: bool, most: int)
     return ("paired", GUARDS["paired"]) if paired else ("plain", GUARDS["plain"])
 
 
-def shift_for(op: Op, scale: Array, guard: int, *, by_float: bool) -> int | None:
+def shift_for(shared: int, scale: Array, guard: int, *, by_float: bool) -> int | None:
     """The shift of a layer whose results vary in channels of these scales: the one that it can share with others, or
     the greatest with which all multipliers stay below 2^31; None if there is none. Channels for which the shared one is
     too great may be left to the FPU with `by_float`.
     """
-    shared, most = shared_shift(op), greatest_shift(scale, guard) if scale.size else _SHIFT_STEP
+    most = greatest_shift(scale, guard) if scale.size else _SHIFT_STEP
     if 0 < shared <= most or (shared > 0 and by_float):
         return shared
     return most // _SHIFT_STEP * _SHIFT_STEP if most >= _SHIFT_STEP else most if most > 0 else None

@@ -11,12 +11,14 @@ that lie in all of them are found from the one that ends first.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from tinyir.arith import output_multiplier
-from tinyir.ir import Array
+from tinyir.ir import Array, Block
 from tinyir.opdef import Op
 from tinyir.ops import QConv2D, QDense, QDepthwiseConv2D
 from tinyir.ops.quant import quant_of
@@ -42,10 +44,13 @@ def greatest_shift(scale: Array, guard: int) -> int:
     return min(31 - exponent - 32 + guard, _MOST_SHIFT)
 
 
-def shared_shift(op: Op) -> int:
-    """The shift that `op` is to share with other layers of its function."""
-    most = _greatest_of(op)
-    return max(point for point in _points({_greatest_of(o) for o in _layers(op)} | {most}) if point <= most)
+def shared_shift(op: Op, memo: dict[Hashable, Any]) -> int:
+    """The shift that `op` is to share with other layers of its function, of which `memo` keeps what was found."""
+    most, block = _greatest_of(op), _function_of(op)
+    key = "greatest shifts", block
+    if key not in memo:
+        memo[key] = {_greatest_of(layer) for layer in _layers(block)}
+    return max(point for point in _points(memo[key] | {most}) if point <= most)
 
 
 def _points(greatest: set[int]) -> list[int]:
@@ -57,13 +62,17 @@ def _points(greatest: set[int]) -> list[int]:
     return points
 
 
-def _layers(op: Op) -> list[Op]:
-    """The layers of the function that `op` is in."""
+def _function_of(op: Op) -> Block | None:
+    """The outermost block that `op` is in."""
     block = op.block
     while block is not None and isinstance(block.parent, Op) and block.parent.block is not None:
         block = block.parent.block
+    return block
+
+
+def _layers(block: Block | None) -> list[Op]:
     kinds = QConv2D, QDense, QDepthwiseConv2D
-    return [] if block is None else [other for other in block.walk() if isinstance(other, kinds)]
+    return [] if block is None else [op for op in block.walk() if isinstance(op, kinds)]
 
 
 def _greatest_of(op: Op) -> int:
