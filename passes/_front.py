@@ -211,7 +211,7 @@ class _Grown(NamedTuple):
         """The chosen ones; `labels` are those for each number of first ops."""
         numbers = self.numbers[chosen]
         which = np.searchsorted(self.ends, numbers, side="right")
-        from_end = numbers - self.ends[which]  # of the labels in front of the segment
+        from_end = numbers - self.ends[which]  # -1: the last of the labels in front of the segment
         rows = zip(*self.costs[chosen].T.tolist(), which.tolist(), from_end.tolist(), strict=True)
         return [_Label(peak, macs, instructions, flash, way := self.segments[i], labels[way.first][j])
                 for peak, macs, instructions, flash, i, j in rows]

@@ -33,6 +33,7 @@ __all__ = ["Requant", "apply", "apply_emulated", "prove", "prove_emulated", "rou
 _SEARCH = 64
 """Multipliers tried on each side of the nearest one."""
 _AT_ONCE = 8
+"""So many of them are looked at together."""
 _MAX_SHIFT = 54
 """255 << 54 still fits in an int64."""
 
