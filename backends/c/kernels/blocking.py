@@ -12,6 +12,7 @@ so no pixel is multiplied by padding, and a block at the border is as fast as on
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -148,9 +149,12 @@ def choose_vectors(sizes_of: SizesOf, blocks: int) -> tuple[int, int]:
 
     Sixteen registers: the accumulators, a weight for each vector (unless it is used once only), one pixel.
     """
+    found = {pixels: Counter(sizes_of(pixels)) for pixels in range(1, 13)}  # of each size so many blocks
+
     def cost(pixels: int, vectors: int) -> float:
-        sizes = sizes_of(pixels)
-        return sum(_cycles(size, vectors) for size in sizes) / vectors * (1 + 0.02 * (len(set(sizes)) - 1))
+        sizes = found[pixels]
+        cycles = sum(_cycles(size, vectors) * count for size, count in sizes.items())
+        return cycles / vectors * (1 + 0.02 * (len(sizes) - 1))
 
     candidates = [(p, v) for v in (1, 2, 4, 8) if blocks % v == 0 for p in range(1, 13)
                   if p * v + (v if p > 1 else 0) < 16]
