@@ -14,14 +14,15 @@ beats in peak bytes, multiply-accumulates, modelled instructions and bytes of co
 module: as it is (op by op), with rows prepared, and turned on its side. Which point is taken is told with --remarks and
 --stats; all of them are in `ctx.found["schedule"]`. Where bytes are what counts, kernels are to do with little scratch:
 the module's attribute `scratch` says so to `fit-scratch`. With a limit the arena of each candidate is planned, fastest
-first, until one fits. Float results of a network that is scanned by columns are summed in another order; `scan=rows`
-keeps every bit.
+first, until one fits; where none does, schedules of the least scratch are looked at too, so that `ram=` takes what
+`ram=min` finds. Float results of a network that is scanned by columns are summed in another order; `scan=rows` keeps
+every bit.
 
 Cost: near-linear in the depth of a chain, as tests/bench/SCALING.md shows. For n ops there are O(n s) segments, where s
 is the most ops of one, which memory bounds and depth does not (`_front`). To look at a segment takes O(s h) for images
 of h rows, vectorised over rows; what follows from ops that segments have in common is found once. The front takes
 O(n s w k) for w ways of a segment and k <= 48 points at a cut. Each number of channels of a squeeze-excite block that
-may be computed twice is tried on a copy of the module, in O(n). Arenas are planned for three candidates at most where
+may be computed twice is tried on a copy of the block. Arenas are planned for three candidates at most where
 there is no limit, on a fixed number of nodes (`tinyir.placement`), each O(m^2) for m slots.
 """
 
@@ -131,8 +132,8 @@ class Schedule(Pass):
             module.version += 1
 
     def _scratches(self, limits: Sizes) -> list[str | int]:
-        """What counts when kernels are tiled, for `fit-scratch`: bytes, how many there are, or speed. Where there are
-        too few with what fits best, the least may be found that is too slow to be looked at before.
+        """What counts when kernels are tiled, for `fit-scratch`: bytes, how many there are, or speed. With a limit also
+        what to try where nothing fits like that: the least, for which slower schedules are worth looking at.
         """
         if limits.arena != _NO_LIMIT:
             return [limits.arena, "least"]
@@ -188,8 +189,9 @@ class Schedule(Pass):
     def _least(self, points: list[Candidate], limits: Sizes, name: str, ctx: Context) -> Candidate:
         """The smallest there is, if that is within the limits. Raises CompileError otherwise."""
         least = _least_placed(points, ctx)
-        if not _fits(trial_sizes(least.applied(), ctx.target), limits):
-            raise _too_large(least, points, limits, name, ctx)
+        sizes = trial_sizes(least.applied(), ctx.target)
+        if not _fits(sizes, limits):
+            raise _too_large(least, sizes, points, limits, name, ctx)
         return least
 
 
@@ -236,7 +238,7 @@ def _prepared(copy: Module, name: str, scan: str, ctx: Context) -> Func:
 
 def _first_that_fits(candidates: Sequence[Candidate], limits: Sizes, ctx: Context) -> Candidate | None:
     """The first whose arena, all scratch included, and whose flash are within the limits. Arenas may be smaller than
-    planned, where tensors slide under each other: of those planned larger the few least are tried last.
+    planned, where tensors slide under each other: of those planned a little larger the few least are tried last.
     """
     within = [c for c in candidates if c.point.peak <= limits.arena]
     near = (c for c in candidates if limits.arena < c.point.peak <= limits.arena * (1 + _NEAR))
@@ -260,10 +262,12 @@ def _fits(sizes: Sizes, limits: Sizes) -> bool:
     return all(size <= limit for size, limit in zip(sizes, limits, strict=True))
 
 
-def _too_large(least: Candidate, points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) -> CompileError:
-    """What to say where nothing fits: the smallest that exists, and the segment that stops it."""
+def _too_large(least: Candidate, sizes: Sizes, points: Sequence[Candidate], limits: Sizes, name: str, ctx: Context) \
+        -> CompileError:
+    """What to say where nothing fits: the smallest that exists, which has these sizes, and the segment that stops it.
+    """
     worst, ops = least.point.worst, Memory(least.func, 1).ops
-    layers, sizes = ops[worst.first:worst.end], trial_sizes(least.applied(), ctx.target)
+    layers = ops[worst.first:worst.end]
     if sizes.arena > limits.arena:
         return error(f"schedule: no schedule of @{name} fits into {limits.arena:,} bytes", loc=layers[0].loc,
                      notes=(f"the smallest that was found has {sizes.arena:,} bytes",

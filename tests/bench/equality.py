@@ -9,7 +9,7 @@ layer-by-layer program: int8 networks to the byte. All models also run under Add
 UndefinedBehaviorSanitizer, with a guard in front of every call.
 
 With model names only these are measured anew, with --settings only these columns; --missing measures what is not there
-yet. Everything takes about an hour for each target; each figure is written as soon as it is there.
+yet. Everything takes about half an hour for each target; each figure is written as soon as it is there.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ instructions and stack stay as they were. All models take about ten minutes.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 
@@ -30,6 +29,7 @@ import numpy as np
 import onnx
 from mobilenet_v2 import mobilenet_v2, samples
 from models import MODELS as FLOAT
+from scaling import PASSES, Seconds
 from tinyc.tools.bench import BenchSettings, measure_core
 from tinyc.tools.cli import Progress, table
 from tinyc.tools.driver import Compiled, Job, Quantization, compile_job
@@ -39,7 +39,6 @@ from tinyc.tools.memory_plan import memory_plan
 
 from tinyir.diag import CompileError
 from tinyir.garbage import few_collections
-from tinyir.instrument import Timing
 from tinyir.registry import BACKENDS
 
 HERE = Path(__file__).resolve().parent
@@ -48,8 +47,6 @@ Row = dict[str, Any]
 _TARGET = "cortex-m4"
 _SLACK = 1.15
 """How far above the bar the arena may be, kernel scratch included."""
-_OPTIMISER = ("order", "schedule", "fit-scratch", "plan-arena")
-"""The passes that choose how the network is executed, and where everything lies."""
 _CALIBRATION = 8
 """Samples that models without their own data, and those with, are calibrated with."""
 
@@ -138,10 +135,10 @@ def measure(case: Case, mode: str, folder: Path, *, run: bool) -> Row:
     level, limits, source = MODES[mode]
     job = Job(str(model_file(case, folder)), level=level, target=_TARGET, limits=limits, input=source)
     job = replace(job, quantization=Quantization(io="int8"))
-    timed = Timing(io.StringIO())
+    seconds = Seconds()
     with few_collections():  # as the command does
-        compiled = compile_job(job, instruments=[timed])
-    row = figures(compiled, timed)
+        compiled = compile_job(job, instruments=[seconds])
+    row = figures(compiled, seconds.total)
     if run:
         settings = BenchSettings(emulator="unicorn", layers=False)
         counted = measure_core(compiled, "net", settings, Progress("memory", enabled=False))
@@ -150,7 +147,7 @@ def measure(case: Case, mode: str, folder: Path, *, run: bool) -> Row:
     return row
 
 
-def figures(compiled: Compiled, timed: Timing) -> Row:
+def figures(compiled: Compiled, seconds: float) -> Row:
     """What is known without running it."""
     facts, plan = compiled.facts, memory_plan(compiled.module, compiled.context.target)
     front = front_of(compiled.context, facts.const_bytes)
@@ -160,7 +157,7 @@ def figures(compiled: Compiled, timed: Timing) -> Row:
             "input_bytes": sum(v.type.size_bytes for v in compiled.module.main.inputs),
             "scan": "layers" if front is None else front.chosen.scan,
             "schedule": [] if front is None else list(front.chosen.schedule),
-            "seconds": round(sum(seconds for name, seconds in timed.seconds if name in _OPTIMISER), 1)}
+            "seconds": round(seconds, 1)}
 
 
 def measure_case(case: Case, old: Row, folder: Path, modes: Sequence[str], *, run: bool) -> Row:
@@ -298,8 +295,8 @@ Instructions of one inference on the emulated core, the difference to layer by l
 
 ## Time to choose
 
-Seconds that {", ".join(_OPTIMISER[:-1])} and {_OPTIMISER[-1]} take together; bold where they are within the bar. They
-are those of one machine: only this table is not the same everywhere.
+Seconds of processor time of {", ".join(PASSES[:-1])} and {PASSES[-1]} together; bold where they
+are within the bar. They are those of one machine: only this table is not the same everywhere.
 
 {times_table(results)}
 

@@ -33,7 +33,8 @@ from tinyir.registry import BACKENDS
 
 _DEPTHS = (5, 10, 20, 40)
 _SIZE = 96
-_PASSES = ("order", "schedule", "fit-scratch", "plan-arena")
+PASSES = ("order", "schedule", "fit-scratch", "plan-arena")
+"""The optimiser: what chooses how the network is executed, and where everything lies."""
 _CHANNELS = {"all of one size": (16,), "over four resolutions": (16, 24, 40, 64)}
 _WAYS = {"-O2": NO_LIMITS, "--ram min": Limits(ram="min"), "--recompute 10%": Limits(ram="min", recompute="10%")}
 
@@ -49,7 +50,7 @@ class Seconds(Instrument):
         self._begin = time.process_time()
 
     def after(self, number: int, pass_: Pass, module: Module, ctx: Context) -> None:
-        self.total += time.process_time() - self._begin if pass_.name in _PASSES else 0.0
+        self.total += time.process_time() - self._begin if pass_.name in PASSES else 0.0
 
 
 def chain(depth: int, channels: Sequence[int], folder: Path) -> Path:
@@ -90,7 +91,7 @@ def report(tables: Mapping[str, str]) -> str:
     return f"""# Time to choose a schedule
 
 Made by `python tests/bench/scaling.py`: int8 chains of inverted bottlenecks, images of {_SIZE} x {_SIZE},
-`--target cortex-m4 --io int8`. Seconds of processor time of the passes {", ".join(_PASSES)},
+`--target cortex-m4 --io int8`. Seconds of processor time of the passes {", ".join(PASSES)},
 together, and these by the number of blocks: what does not grow is linear in the depth.
 
 """ + "\n".join(parts)

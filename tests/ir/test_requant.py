@@ -47,6 +47,39 @@ def test_thresholds_are_where_the_reference_changes(seed: int) -> None:
     assert np.all((before < values)[inside])
 
 
+def least_and_greatest(limits: Array, multiplier: int, shift: int, ends: tuple[int, int], step: int) -> tuple[int, int]:
+    """The rounding constants with which each threshold of one channel is right, one by one: multiples of `step`."""
+    low, high = ends
+    least, most = -(1 << 62), 1 << 62
+    for value, limit in enumerate(limits.tolist(), -127):
+        if limit <= high:
+            least = max(least, (value << shift) - max(limit, low) * multiplier)
+        if limit > low:
+            most = min(most, (value << shift) - 1 - min(limit - 1, high) * multiplier)
+    return -(-least // step) * step, most // step * step
+
+
+@pytest.mark.parametrize(("step", "shift"), [(1, None), (1 << 32, 41)])
+def test_the_nearest_multiplier_is_found(step: int, shift: int | None) -> None:
+    """Beside all that there are: for ranges of which some are too wide for any."""
+    channels, zero = 24, -5
+    scale = np.linspace(3e-4, 6e-4, channels).astype(np.float32)
+    reach = np.rint(np.exp2(np.linspace(16, 30, channels))).astype(np.int64)
+    form, limits = solve(scale, zero, I8, -reach, reach, step=step, shift=shift), thresholds(scale, zero, I8)
+    distances = sorted(range(-64, 65), key=lambda d: (abs(d), -d))
+    found = 0
+    for c, bits in enumerate(form.shift.tolist()):
+        nominal, ends = round(float(scale[c]) * 2.0**bits), (-int(reach[c]), int(reach[c]))
+        rooms = {d: least_and_greatest(limits[c], nominal + d, bits, ends, step) for d in distances}
+        nearest = next((d for d in distances if rooms[d][0] <= rooms[d][1]), None)
+        if nearest is not None:
+            found += 1
+            assert form.multiplier[c] == nominal + nearest
+            assert rooms[nearest][0] <= form.rounding[c] <= rooms[nearest][1]
+        assert form.proved[c] == (nearest is not None)
+    assert 0 < found < channels
+
+
 def test_a_broken_multiplier_is_not_proved() -> None:
     scale, low, high, zero = random_layer(1, I8, channels=64)
     form = solve(scale, zero, I8, low, high)

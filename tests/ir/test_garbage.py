@@ -1,0 +1,21 @@
+"""Searches for garbage are fewer for a while, and as often as before behind it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from tinyir.garbage import few_collections
+
+
+def test_thresholds_come_back() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(RuntimeError), few_collections():
+        outer = gc.get_threshold()
+        assert outer[0] > before[0]
+        with few_collections():
+            assert gc.get_threshold() == outer
+        assert gc.get_threshold() == outer
+        raise RuntimeError
+    assert gc.get_threshold() == before
